@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -11,6 +12,22 @@ from vidkit.errors import ConfigError
 Fit = Literal["crop", "short-side"]
 Rule = Literal["single", "label-set", "multi-hot"]
 SPLIT_NAMES = ("train", "val", "test")
+SOURCE_KINDS = ("kinetics", "minikinetics", "ssv2", "tinyvirat", "listfile", "folders")
+
+
+class Faults:
+    """Collects what is wrong with a config, so that one run shows all of it."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def check(self, ok: bool, name: str, value: object, expected: str) -> None:
+        if not ok:
+            self.found.append(f"{name} is {value!r}; expected {expected}")
+
+    def raise_if_any(self, what: str) -> None:
+        if self.found:
+            raise ConfigError(f"bad {what}: " + "; ".join(self.found))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,8 +78,13 @@ class SourceSpec:
     """Name in clip ids and reports; also the flag that gives its folder (`--kinetics DIR`)."""
     kind: str
     """A reader in `vidkit.data.sources.READERS`."""
-    classes: str
-    """Class list in `manifests/`, without the ending: kinetics400, minikinetics200, ssv2, tinyvirat26."""
+    classes: str | None = None
+    """A published list (kinetics400, minikinetics200, ssv2, tinyvirat26), or a text file beside the spec with
+    one name a line. None: the names of the class folders, sorted (kind "folders" only)."""
+    class_names: tuple[str, ...] = ()
+    """The names themselves where `classes` is no published list, so that a spec is whole without its files."""
+    multi_label: bool = False
+    """Clips can have several labels: under "label-set" their sets become classes, not their labels."""
     splits: Mapping[str, str] = field(default_factory=lambda: {s: s for s in SPLIT_NAMES})
     """Their split -> ours. Splits that are not named are not planned, and the report counts them."""
     version: str | None = None
@@ -72,6 +94,16 @@ class SourceSpec:
 
     def __post_init__(self) -> None:
         faults = Faults()
+        # the name goes into clip ids ("<source>/<native id>") and is a command-line flag
+        plain = re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) is not None
+        faults.check(plain, "name", self.name, "small letters, digits, - and _")
+        faults.check(self.kind in SOURCE_KINDS, "kind", self.kind, f"one of {', '.join(SOURCE_KINDS)}")
+        named = self.classes is not None or bool(self.class_names) or self.kind == "folders"
+        faults.check(named, "classes", self.classes, "a class list (only kind 'folders' can do without)")
+        faults.check(
+            len(set(self.class_names)) == len(self.class_names), "class_names", "repeated", "each name once"
+        )
+        faults.check(bool(self.splits), "splits", "empty", "at least one split")
         for theirs, ours in self.splits.items():
             faults.check(ours in SPLIT_NAMES, f"splits.{theirs}", ours, f"one of {', '.join(SPLIT_NAMES)}")
         faults.raise_if_any(f"source {self.name!r}")
@@ -96,6 +128,8 @@ class Expectation:
     value: int
     where: str
     """Where the number comes from."""
+    version: str | None = None
+    """Holds for this release of the source only (TinyVIRAT "v1" or "v2"); None: always."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -124,6 +158,14 @@ class DatasetSpec:
         rules = ("single", "label-set", "multi-hot")
         faults.check(self.labels.rule in rules, "labels.rule", self.labels.rule, f"one of {', '.join(rules)}")
         faults.check(self.clips_per_shard >= 1, "clips_per_shard", self.clips_per_shard, "at least 1")
+        for expectation in self.expect:
+            head, *rest = expectation.what.split("/")
+            known = head == "classes" and not rest
+            if head == "clips":
+                of = rest[1:] if rest and rest[0] in names else rest
+                known = len(of) <= 1 and all(part in SPLIT_NAMES for part in of)
+            forms = "classes, clips, clips/<source>, clips/<split> or clips/<source>/<split>"
+            faults.check(known, "expect.what", expectation.what, f"{forms}, of the spec's own sources")
         faults.raise_if_any(f"spec {self.name!r}")
 
 
@@ -149,18 +191,3 @@ class SourceOptions:
         fraction = self.kinetics_fraction
         faults.check(fraction is None or 0 < fraction <= 1, "--kinetics-fraction", fraction, "above 0, at most 1")
         faults.raise_if_any("options")
-
-
-class Faults:
-    """Collects what is wrong with a config, so that one run shows all of it."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def check(self, ok: bool, name: str, value: object, expected: str) -> None:
-        if not ok:
-            self.found.append(f"{name} is {value!r}; expected {expected}")
-
-    def raise_if_any(self, what: str) -> None:
-        if self.found:
-            raise ConfigError(f"bad {what}: " + "; ".join(self.found))

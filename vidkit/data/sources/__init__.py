@@ -1,0 +1,23 @@
+"""Readers: datasets as they lie on disk -> clip tables. They only parse; nothing is decoded here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from vidkit.config import SourceOptions, SourceSpec
+from vidkit.data.sources import folders, kinetics, listfile, minikinetics, ssv2, tinyvirat
+from vidkit.data.sources.common import Roots, SourceResult
+
+Reader = Callable[[SourceSpec, Roots, SourceOptions], SourceResult]
+
+#: `SourceSpec.kind` -> its reader
+READERS: dict[str, Reader] = {
+    "kinetics": kinetics.read,
+    "minikinetics": minikinetics.read,
+    "ssv2": ssv2.read,
+    "tinyvirat": tinyvirat.read,
+    "listfile": listfile.read,
+    "folders": folders.read,
+}
+
+__all__ = ["READERS", "Reader", "Roots", "SourceResult"]

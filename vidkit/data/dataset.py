@@ -1,0 +1,123 @@
+"""A built dataset as a folder: opening it, and the names of what is in it.
+
+out/dataset.json     spec, label map and its sha256, settings, counts, versions
+out/clips.parquet    the ledger (`tables.LEDGER_SCHEMA`)
+out/shards.json      per shard: split, samples, bytes, sha256
+out/README.md        dataset card
+out/train/000000.tar ...
+out/.build/          state of a build that has not finished
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from vidkit.data.tables import LEDGER_SCHEMA
+from vidkit.errors import DatasetError
+
+#: Version of the layout and of every file in it. Raised when an older vidkit could misread a new dataset.
+FORMAT = 1
+
+DATASET_JSON = "dataset.json"
+CLIPS_PARQUET = "clips.parquet"
+SHARDS_JSON = "shards.json"
+CARD = "README.md"
+BUILD_STATE = ".build"
+LOCK = ".lock"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltDataset:
+    """A finished dataset. `facts` is dataset.json, `shards` is shards.json."""
+
+    root: Path
+    facts: dict[str, Any]
+    shards: list[dict[str, Any]]
+
+    def __repr__(self) -> str:
+        return f"BuiltDataset({self.facts['name']!r}, {len(self.shards)} shards, at {self.root})"
+
+    def ledger(self, columns: list[str] | None = None) -> pa.Table:
+        """The ledger, one row for each planned clip, in plan order.
+
+        Raises:
+            DatasetError: the file is missing, damaged, or lacks columns.
+        """
+        return read_ledger(self.root / CLIPS_PARQUET, columns)
+
+
+def open_dataset(root: Path) -> BuiltDataset:
+    """Open a finished dataset.
+
+    Raises:
+        DatasetError: no dataset there, unfinished, damaged, or written in a newer format.
+    """
+    facts = read_facts(root)
+    if facts["status"] != "complete":
+        raise DatasetError(
+            f"{root} holds a build that has not finished",
+            hint="run the same `vidkit build-dataset` command again to finish it",
+        )
+    shards = _read_json(root / SHARDS_JSON)
+    if not isinstance(shards, list):
+        raise DatasetError("expected a list of shards", file=root / SHARDS_JSON, hint=_REBUILD)
+    return BuiltDataset(root, facts, shards)
+
+
+def read_facts(root: Path) -> dict[str, Any]:
+    """dataset.json of a finished or unfinished dataset, its format checked.
+
+    Raises:
+        DatasetError: as `open_dataset`, but an unfinished build is no error.
+    """
+    path = root / DATASET_JSON
+    if not path.is_file():
+        raise DatasetError(
+            f"no dataset in {root}: {DATASET_JSON} is not there",
+            hint="build one with `vidkit build-dataset --out DIR`",
+        )
+    facts = _read_json(path)
+    version = facts.get("format") if isinstance(facts, dict) else None
+    if not isinstance(version, int):
+        raise DatasetError("not a vidkit dataset: `format` is missing", file=path, field="format", hint=_REBUILD)
+    if version > FORMAT:
+        raise DatasetError(
+            f"format {version} is newer than this vidkit reads ({FORMAT})",
+            file=path,
+            field="format",
+            hint="upgrade vidkit: pip install -U vidkit",
+        )
+    return dict(facts)
+
+
+_REBUILD = "rebuild the dataset, or restore the file from a copy"
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DatasetError("the file is not there", file=path, hint=_REBUILD) from None
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DatasetError(f"damaged JSON: {error}", file=path, hint=_REBUILD) from None
+
+
+def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """Read a ledger and check its columns."""
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=columns)
+    except FileNotFoundError:
+        raise DatasetError("the ledger is not there", file=path, hint=_REBUILD) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DatasetError(f"damaged ledger: {error}", file=path, hint=_REBUILD) from None
+    missing = [n for n in (columns or LEDGER_SCHEMA.names) if n not in table.column_names]
+    if missing:
+        raise DatasetError(f"the ledger lacks columns {', '.join(missing)}", file=path, hint=_REBUILD)
+    return table

@@ -1,0 +1,154 @@
+"""Kinetics annotation CSVs: `label,youtube_id,time_start,time_end,split,is_cc`, in any order of columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import PurePath
+from typing import NamedTuple
+
+from vidkit.data.sources.common import AnnotationFile, head, note, read_annotation, split_of_name
+from vidkit.data.sources.youtube import is_youtube_id
+from vidkit.data.tables import SPLITS, Matching
+from vidkit.errors import AnnotationError
+
+NEEDED = ("youtube_id", "time_start", "time_end")
+KNOWN = ("label", *NEEDED, "split", "is_cc")
+_HINT = "a Kinetics CSV begins with: label,youtube_id,time_start,time_end,split,is_cc (the test CSV may lack label)"
+
+
+class KineticsRow(NamedTuple):
+    """One annotation row. `problem` says why it cannot be used; the other fields then hold what could be read."""
+
+    file: str
+    row: int
+    youtube_id: str
+    label: str | None
+    start_s: float | None
+    end_s: float | None
+    split: str
+    problem: str | None = None
+
+
+def columns_of(file: AnnotationFile) -> list[str]:
+    """The columns of the file's first line, in small letters."""
+    first = next(csv.reader(head(file).replace("\0", "").splitlines()[:1]), [])
+    return [name.strip().lower() for name in first]
+
+
+def find_csvs(files: Sequence[AnnotationFile]) -> list[AnnotationFile]:
+    """The Kinetics CSVs among `files`: training, validation, test, then those that say no split.
+
+    Raises:
+        AnnotationError: a CSV named for a split that has some columns of a Kinetics CSV, but not all it needs.
+    """
+    found = []
+    for file in files:
+        if file.path.suffix.lower() != ".csv":
+            continue
+        columns = columns_of(file)
+        if "youtube_id" in columns:
+            found.append(file)
+        elif len(set(columns) & set(KNOWN)) >= 2:
+            raise AnnotationError(_lacking(columns), file=file.path, row=1, hint=_HINT)
+    order = {split: i for i, split in enumerate(SPLITS)}
+    return sorted(found, key=lambda file: (order.get(split_of_name(file.path.stem) or "", len(SPLITS)), file.shown))
+
+
+def _lacking(columns: Sequence[str]) -> str:
+    lacking = [name for name in NEEDED if name not in columns]
+    return f"no column {' and no column '.join(map(repr, lacking))}; found: {', '.join(columns) or 'nothing'}"
+
+
+def read_csv(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -> Iterator[KineticsRow]:
+    """Rows of one CSV, in order.
+
+    Raises:
+        AnnotationError: needed columns are absent, no split can be told, or the text is no CSV.
+    """
+    text = read_annotation(file, hashes, matching)
+    reader = csv.reader(io.StringIO(text, newline=""))
+    header = [name.strip().lower() for name in next(reader, [])]
+    if any(name not in header for name in NEEDED):
+        raise AnnotationError(_lacking(header), file=file.path, row=1, hint=_HINT)
+    file_split = split_of_name(PurePath(file.shown).stem)
+    if "split" not in header and file_split is None:
+        raise AnnotationError(
+            f"no column 'split', and the file name does not say train, val or test; found: {', '.join(header)}",
+            file=file.path,
+            row=1,
+            hint="name the file train.csv, val.csv or test.csv, or add the column",
+        )
+    if "label" not in header and file_split in ("train", "val"):
+        raise AnnotationError(
+            f"no column 'label' in a CSV of the {file_split} split; found: {', '.join(header)}",
+            file=file.path,
+            row=1,
+            hint=_HINT,
+        )
+    parse = _RowParser(file.shown, header, file_split)
+    any_row = False
+    try:
+        for values in reader:
+            if values:
+                any_row = True
+                yield parse(values, reader.line_num)
+    except csv.Error as error:
+        raise AnnotationError(
+            f"not readable as CSV: {error}", file=file.path, row=reader.line_num, hint="look at that line"
+        ) from error
+    if not any_row:
+        raise AnnotationError("a header, but no rows", file=file.path, hint="download it again, or move it away")
+
+
+class _RowParser:
+    def __init__(self, shown: str, header: list[str], file_split: str | None) -> None:
+        at = {name: header.index(name) for name in KNOWN if name in header}
+        self.shown = shown
+        self.header = header
+        self.file_split = file_split
+        self.youtube_id, self.start, self.end = (at[name] for name in NEEDED)
+        self.label, self.split = at.get("label"), at.get("split")
+        self.width = max(at[name] for name in at if name != "is_cc") + 1
+
+    def __call__(self, values: list[str], line: int) -> KineticsRow:
+        if len(values) < self.width or (len(values) > len(self.header) and any(values[len(self.header) :])):
+            found = f"{len(values)} fields where the header has {len(self.header)}"
+            lacking = self.header[len(values)] if len(values) < self.width else None
+            return self.bad(values, line, lacking, found)
+        youtube_id = values[self.youtube_id].strip()
+        if not is_youtube_id(youtube_id):
+            return self.bad(
+                values,
+                line,
+                "youtube_id",
+                f"{youtube_id[:80]!r} is no YouTube id (11 characters of A-Z a-z 0-9 _ -)",
+            )
+        split = self.split_of(values)
+        if split is None:
+            return self.bad(values, line, "split", f"{values[self.split or 0]!r} is none of train, val, test")
+        try:
+            start, end = float(values[self.start]), float(values[self.end])
+        except ValueError:
+            start = end = -1.0
+        if not 0 <= start < end < 1e6:
+            given = f"{values[self.start]!r} to {values[self.end]!r}"
+            return self.bad(values, line, "time_start", f"{given} are no seconds, start before end")
+        label = values[self.label].strip() if self.label is not None else ""
+        if not label and split != "test":
+            return self.bad(values, line, "label", f"empty in the {split} split")
+        return KineticsRow(self.shown, line, youtube_id, label or None, start, end, split)
+
+    def split_of(self, values: list[str]) -> str | None:
+        given = values[self.split].strip() if self.split is not None and self.split < len(values) else ""
+        return split_of_name(given) if given else self.file_split
+
+    def bad(self, values: list[str], line: int, field: str | None, text: str) -> KineticsRow:
+        youtube_id = values[self.youtube_id].strip() if self.youtube_id < len(values) else ""
+        label = values[self.label].strip() if self.label is not None and self.label < len(values) else ""
+        # a row that names no usable split stands with the file's, or with train: it needs a place in the ledger
+        split = self.split_of(values) or self.file_split or "train"
+        return KineticsRow(
+            self.shown, line, youtube_id, label or None, None, None, split, note(self.shown, line, field, text)
+        )

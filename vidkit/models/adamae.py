@@ -1,0 +1,262 @@
+"""AdaMAE: a masked autoencoder for clips that learns which tokens to show (Bandara et al. 2022, arXiv 2211.09120).
+
+Shapes: B batch, C channels, T H W the grid of tokens, N tokens, V visible, M masked (N = V + M), P values of a
+patch, D the encoder's width, E the decoder's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vidkit.model_config import AdaMAEConfig
+from vidkit.models.layers import (
+    again_in_backward,
+    cpu_parts,
+    init_weights,
+    join,
+    make_blocks,
+    position_table,
+    run_block,
+    run_blocks,
+)
+from vidkit.models.losses import (
+    EPS,
+    entropy,
+    motion_energy,
+    motion_overlap,
+    patch_statistics,
+    patch_targets,
+    sampling_loss,
+    token_errors,
+)
+from vidkit.models.masking import FIXED, Masker, adaptive, masked_indices, num_visible, visible_mask
+from vidkit.models.sampler import TokenSampler
+from vidkit.models.tokenizers import (
+    TubeletTokenizer,
+    check_video,
+    patchify,
+    split_channels,
+    take,
+    to_unit,
+    unpatchify,
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AdaMAEOutput:
+    """What one forward pass gives. Tensors stay on the device: the caller chooses when to wait for them."""
+
+    loss: Tensor
+    """reconstruction_loss + weight * sampling_loss. The only one to call backward on."""
+    reconstruction_loss: Tensor
+    sampling_loss: Tensor | None
+    """Before its weight. None without adaptive masks, like the next two."""
+    sampler_entropy: Tensor | None
+    """Nats, mean over the batch; log N when the sampler does not choose at all."""
+    effective_tokens: Tensor | None
+    """exp of each clip's entropy, mean over the batch: N for an even distribution, 1 for a collapsed one."""
+    motion_overlap: Tensor | None
+    """Share of visible tokens among the V tokens with most frame difference; V / N by chance.
+    None if not asked for."""
+    finite: Tensor
+    """Boolean scalar: False where the loss is NaN or infinite. Nothing is replaced."""
+    keep: Tensor
+    """The visible tokens (B, V), ascending."""
+
+    def __repr__(self) -> str:
+        batch, visible = self.keep.shape
+        return f"AdaMAEOutput(batch={batch}, visible={visible}, device={self.loss.device})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reconstruction:
+    """Clips beside what the model makes of them: (B, C, frames, size, size) in [0, 1]. Maps are (B, T, H, W)."""
+
+    video: Tensor
+    reconstruction: Tensor
+    """Predicted where masked, the input where visible. Not clipped to [0, 1]."""
+    error: Tensor
+    """Map: the training loss of each masked token; 0 where visible."""
+    visible: Tensor
+    """Map of booleans."""
+    probability: Tensor | None
+    """Map; sums to 1 in each clip. None without adaptive masks."""
+
+
+class AdaMAE(nn.Module):
+    """Tokenizer, sampler, encoder over visible tokens, decoder that predicts the masked ones, and both losses.
+
+    Submodules: `tokenizer`, `sampler` (None without adaptive masks), `encoder` (blocks), `encoder_norm`, `project`,
+    `mask_token`, `decoder` (blocks), `decoder_norm`, `head`.
+    """
+
+    encoder_positions: Tensor
+    decoder_positions: Tensor
+
+    def __init__(self, config: AdaMAEConfig, generator: torch.Generator | None = None) -> None:
+        """Weights are drawn from `generator`, or from torch's own. ConfigError where the mask shows nothing."""
+        super().__init__()
+        vit, decoder, mask = config.encoder, config.decoder, config.mask
+        self.config = config
+        self.num_visible = num_visible(vit.grid, mask.ratio, mask.rounding, mask.strategy)
+        self.tokenizer = TubeletTokenizer(vit)
+        self.sampler = TokenSampler(config) if mask.strategy == "adaptive" else None
+        self.encoder = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio)
+        self.encoder_norm = nn.LayerNorm(vit.width, eps=1e-6)
+        self.project = nn.Linear(vit.width, decoder.width, bias=False)
+        self.mask_token = nn.Parameter(torch.zeros(decoder.width))
+        self.decoder = make_blocks(decoder.depth, decoder.width, decoder.heads, vit.mlp_ratio)
+        self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
+        self.head = nn.Linear(decoder.width, vit.patch_values)
+        for name, width in (("encoder_positions", vit.width), ("decoder_positions", decoder.width)):
+            self.register_buffer(name, position_table(vit.positions, vit.grid, width), persistent=False)
+        init_weights(self, generator=generator)
+
+    def forward(
+        self,
+        video_BCTHW: Tensor,
+        generator: torch.Generator | None = None,
+        *,
+        keep_BV: Tensor | None = None,
+        diagnostics: bool = True,
+    ) -> AdaMAEOutput:
+        """Both losses of a batch of clips.
+
+        Args:
+            video_BCTHW: clips, uint8 or floating point in [0, 1]; the model normalises them itself.
+            generator: for the masks, on the clips' device; see `mask_generator`. None: torch's own.
+            keep_BV: visible tokens to use instead of drawn ones, distinct and ascending in each row.
+            diagnostics: whether to compute `motion_overlap`, the one figure that reads the clips again.
+
+        Raises:
+            ConfigError: clips of another shape or dtype.
+        """
+        check_video(video_BCTHW, self.config.encoder)
+        patches_BNP = patchify(video_BCTHW, self.config.encoder)
+        keep_BV, visible_BVD, log_probs_BN = self.choose(patches_BNP, generator, keep_BV)
+        masked_BM = masked_indices(keep_BV, patches_BNP.shape[1])
+        latent_BVD = self.encode(visible_BVD, keep_BV)
+        tail_BME = self.decode(latent_BVD, keep_BV, masked_BM)
+        errors_BM = self.errors(tail_BME, take(patches_BNP, masked_BM))
+        reconstruction = errors_BM.mean()
+        loss, sampling, spread = reconstruction, None, None
+        if log_probs_BN is not None:
+            sampling = sampling_loss(log_probs_BN.gather(1, masked_BM), errors_BM)
+            loss = reconstruction + self.config.loss.sampling_weight * sampling
+            spread = entropy(log_probs_BN.detach())
+        overlap = self.overlap(video_BCTHW, keep_BV) if diagnostics else None
+        return AdaMAEOutput(
+            loss=loss,
+            reconstruction_loss=reconstruction.detach(),
+            sampling_loss=None if sampling is None else sampling.detach(),
+            sampler_entropy=None if spread is None else spread.mean(),
+            effective_tokens=None if spread is None else spread.exp().mean(),
+            motion_overlap=overlap,
+            finite=loss.detach().isfinite(),
+            keep=keep_BV,
+        )
+
+    def choose(
+        self, patches_BNP: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """The mask: `keep_BV`, the visible tokens (B, V, D) and, with a sampler, log-probabilities (B, N).
+
+        Only what is needed is tokenized with a gradient: the visible patches. A detached sampler reads tokens that
+        were made without one.
+        """
+        grid = self.config.encoder.grid
+        if self.sampler is None:
+            if keep_BV is None:
+                strategy = self.config.mask.strategy
+                keep_BV, _ = FIXED[strategy](patches_BNP, grid, self.num_visible, generator)
+            return keep_BV, self.tokenizer(take(patches_BNP, keep_BV)), None
+        masker: Masker = adaptive(self.sampler)
+        released = self.config.sampler.input == "released"
+        with torch.set_grad_enabled(released and torch.is_grad_enabled()):
+            tokens_BND = self.tokenizer(patches_BNP)
+        drawn_BV, log_probs_BN = masker(tokens_BND, grid, self.num_visible, generator)
+        keep_BV = drawn_BV if keep_BV is None else keep_BV
+        visible_BVD = take(tokens_BND, keep_BV) if released else self.tokenizer(take(patches_BNP, keep_BV))
+        return keep_BV, visible_BVD, log_probs_BN
+
+    def encode(self, visible_BVD: Tensor, keep_BV: Tensor) -> Tensor:
+        """Visible tokens without positions -> their features (B, V, D)."""
+        x_BVD = visible_BVD + self.encoder_positions[keep_BV]
+        features: Tensor = self.encoder_norm(run_blocks(self.encoder, x_BVD, self.config.recompute.encoder))
+        return features
+
+    def decode(self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor) -> Tensor:
+        """Features of the visible tokens -> the decoder's output at masked ones, before norm and head (B, M, E).
+
+        Visible tokens go first and mask tokens after them, each with its position. The last block has queries for
+        the masked tokens only: nothing reads the others after it.
+        """
+        shown_BVE = self.project(latent_BVD) + self.decoder_positions[keep_BV]
+        hidden_BME = self.mask_token + self.decoder_positions[masked_BM]
+        x_BNE = torch.cat([shown_BVE, hidden_BME], dim=1)
+        recompute = self.config.recompute.decoder
+        *blocks, last = self.decoder
+        x_BNE = run_blocks(blocks, x_BNE, recompute)
+        return run_block(last, x_BNE, recompute, start=keep_BV.shape[1])
+
+    def errors(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
+        """The decoder's output and the true patches of the masked tokens -> L_R of each, (B, M)."""
+        if self.config.recompute.decoder == "none" or not torch.is_grad_enabled():
+            return self.errors_once(tail_BME, patches_BMP)
+        parts = zip(cpu_parts(tail_BME), cpu_parts(patches_BMP), strict=True)
+        return join([again_in_backward(self.head, self.errors_once, tail, patches) for tail, patches in parts])
+
+    def errors_once(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
+        settings = self.config.loss
+        target_BMP = patch_targets(patches_BMP, self.config.encoder.channels, settings.normalize)
+        return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
+
+    @torch.no_grad()
+    def overlap(self, video_BCTHW: Tensor, keep_BV: Tensor) -> Tensor:
+        vit = self.config.encoder
+        shown_BN = visible_mask(keep_BV, vit.tokens)
+        return motion_overlap(shown_BN, motion_energy(video_BCTHW, vit), keep_BV.shape[1])
+
+    @torch.no_grad()
+    def predict(
+        self, video_BCTHW: Tensor, generator: torch.Generator | None = None, *, keep_BV: Tensor | None = None
+    ) -> Reconstruction:
+        """Whole clips, for pictures: dropout off, whatever mode the model is in.
+
+        Predictions of normalised targets are put back with the true patch's mean and deviation, as in the papers'
+        figures. Arguments and errors as in `forward`.
+        """
+        check_video(video_BCTHW, self.config.encoder)
+        vit, settings = self.config.encoder, self.config.loss
+        training = self.training
+        self.eval()
+        try:
+            patches_BNP = patchify(video_BCTHW, vit)
+            keep_BV, visible_BVD, log_probs_BN = self.choose(patches_BNP, generator, keep_BV)
+            masked_BM = masked_indices(keep_BV, vit.tokens)
+            tail_BME = self.decode(self.encode(visible_BVD, keep_BV), keep_BV, masked_BM)
+            hidden_BMP = take(patches_BNP, masked_BM)
+            errors_BM = self.errors(tail_BME, hidden_BMP)
+            filled_BMP = self.head(self.decoder_norm(tail_BME)).float()
+        finally:
+            self.train(training)
+        if settings.normalize:
+            mean, deviation = patch_statistics(to_unit(hidden_BMP), vit.channels)
+            filled_BMP = (split_channels(filled_BMP, vit.channels) * (deviation + EPS) + mean).flatten(-2)
+        whole_BNP = to_unit(patches_BNP).clone()
+        whole_BNP.scatter_(1, masked_BM[..., None].expand_as(filled_BMP), filled_BMP)
+        error_BN = errors_BM.new_zeros(keep_BV.shape[0], vit.tokens).scatter_(1, masked_BM, errors_BM)
+        return Reconstruction(
+            video=to_unit(video_BCTHW),
+            reconstruction=unpatchify(whole_BNP, vit),
+            error=error_BN.view(-1, *vit.grid),
+            visible=visible_mask(keep_BV, vit.tokens).view(-1, *vit.grid),
+            probability=None if log_probs_BN is None else log_probs_BN.exp().view(-1, *vit.grid),
+        )
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters that weight decay should pass by, besides biases and norms (timm's convention)."""
+        return {"mask_token", "sampler.positions"}

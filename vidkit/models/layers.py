@@ -1,0 +1,218 @@
+"""Positions, transformer blocks, recomputation and initialisation: what every video transformer here shares.
+
+Shapes: B batch, N tokens, D width, V visible, M masked, T time, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vidkit.model_config import Grid, Positions, Recompute
+
+
+def sincos_table(coordinates_N: Tensor, width: int) -> Tensor:
+    """Sine-cosine table of Vaswani et al. 2017, section 3.5: sin in even columns, cos in odd ones.
+
+    Columns 2i and 2i+1 share the frequency 10000^(-2i/width). Returns (N, width), float64.
+    """
+    frequency_F = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angle_NF = coordinates_N.to(torch.float64)[:, None] * frequency_F
+    return torch.stack([angle_NF.sin(), angle_NF.cos()], dim=-1).flatten(1)
+
+
+def position_table(kind: Positions, grid: Grid, width: int) -> Tensor:
+    """Fixed positions of a grid's tokens, time slowest: (T*H*W, width), float32.
+
+    "1d" numbers the tokens 0 to N-1 and takes one table over the number, as VideoMAE does. "3d" gives each of
+    time, row and column a table over a third of the columns, in that order; what a third leaves over goes to time.
+    """
+    time, height, columns = grid
+    tokens = time * height * columns
+    if kind == "1d":
+        return sincos_table(torch.arange(tokens), width).float()
+    side = width // 6 * 2
+    number = torch.arange(tokens)
+    parts = [
+        sincos_table(number // (height * columns), width - 2 * side),
+        sincos_table(number // columns % height, side),
+        sincos_table(number % columns, side),
+    ]
+    return torch.cat(parts, dim=1).float()
+
+
+def make_blocks(
+    depth: int,
+    width: int,
+    heads: int,
+    mlp_ratio: float,
+    *,
+    drop_path: float = 0.0,
+    dropout: float = 0.0,
+    qkv_bias: bool = True,
+    norm_eps: float = 1e-6,
+) -> nn.ModuleList:
+    """timm's pre-norm blocks (fused attention where torch has it). `drop_path` grows linearly up to the last block.
+
+    `qkv_bias` adds a key bias that VideoMAE lacks. It adds the same number to every score of a query, which the
+    softmax takes out again, so a converter may set it to zero or drop it.
+    `dropout` acts after the attention's projection and at the end of the MLP, as in the released AdaMAE.
+    """
+    norm: Any = partial(nn.LayerNorm, eps=norm_eps)
+    blocks = [
+        Block(
+            width,
+            heads,
+            mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            proj_drop=dropout,
+            drop_path=drop_path * index / max(depth - 1, 1),
+            norm_layer=norm,
+        )
+        for index in range(depth)
+    ]
+    for block in blocks:
+        block.mlp.drop1 = nn.Identity()  # timm drops inside the MLP as well
+    return nn.ModuleList(blocks)
+
+
+def run_blocks(blocks: Iterable[nn.Module], x_BND: Tensor, recompute: Recompute = "none") -> Tensor:
+    """Blocks one after another: (B, N, D) -> (B, N, D)."""
+    for block in blocks:
+        x_BND = run_block(block, x_BND, recompute)
+    return x_BND
+
+
+def run_block(block: Any, x_BND: Tensor, recompute: Recompute = "none", start: int = 0) -> Tensor:
+    """`block(x)[:, start:]` without the queries, projections and MLP of the first `start` tokens.
+
+    Every token still serves as key and value, so the result is the same.
+
+    What is kept for the backward pass, in widths per token (at an MLP ratio of 4): 16 with "none"; 6 with "light",
+    which computes the part after the attention again, but for its last product; 1 with "full".
+    """
+    if recompute == "none" or not torch.is_grad_enabled():
+        return whole_block(block, x_BND, start)
+    if recompute == "full":
+        return again_in_backward(block, whole_block, block, x_BND, start)
+    mixed_BMD = attend(block, x_BND, start)
+    parts = zip(cpu_parts(x_BND[:, start:]), cpu_parts(mixed_BMD), strict=True)
+    return join([again_in_backward(block, finish, block, x, mixed) for x, mixed in parts])
+
+
+#: Tokens that one call on a CPU works on where activations are not kept anyway.
+CPU_TOKENS = 2048
+
+
+def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
+    """On a CPU a large batch in parts of whole clips; elsewhere, and for small ones, the batch as it is.
+
+    A part's hidden layer stays in the cache and in memory that is already mapped. Fresh pages for a whole batch's
+    would cost a third of the product's time.
+    """
+    if x_BND.device.type != "cpu" or x_BND.shape[0] * x_BND.shape[1] <= CPU_TOKENS:
+        return (x_BND,)
+    return x_BND.split(max(1, CPU_TOKENS // x_BND.shape[1]))
+
+
+def join(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def again_in_backward(module: nn.Module, function: Callable[..., Tensor], *args: Any) -> Tensor:
+    """`function(*args)`, keeping only its arguments: the backward pass computes the rest again."""
+    # What is dropped at random must be dropped again; without dropout the generators need not be saved.
+    randomised = any(
+        (isinstance(part, nn.Dropout) and part.p > 0) or type(part).__name__ == "DropPath"
+        for part in module.modules()
+    )
+    result: Tensor = checkpoint(function, *args, use_reentrant=False, preserve_rng_state=randomised)
+    return result
+
+
+def whole_block(block: Any, x_BND: Tensor, start: int) -> Tensor:
+    result: Tensor = block(x_BND) if start == 0 else finish(block, x_BND[:, start:], attend(block, x_BND, start))
+    return result
+
+
+def attend(block: Any, x_BND: Tensor, start: int) -> Tensor:
+    """The first half of a block up to its attention: (B, N, D) -> (B, N - start, D), without the projection.
+
+    Together with `finish` this is `block.forward` of timm for the blocks that `make_blocks` makes.
+    """
+    attention, linear = block.attn, nn.functional.linear
+    batch, tokens, width = x_BND.shape
+    heads = attention.num_heads
+    normed_BND = block.norm1(x_BND)
+    if start == 0:
+        qkv = attention.qkv(normed_BND).view(batch, tokens, 3, heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        weight, bias = attention.qkv.weight, attention.qkv.bias
+        q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+        q = linear(normed_BND[:, start:], weight[:width], q_bias).view(batch, tokens - start, heads, -1)
+        kv = linear(normed_BND, weight[width:], kv_bias).view(batch, tokens, 2, heads, -1)
+        q, (k, v) = q.transpose(1, 2), kv.permute(2, 0, 3, 1, 4).unbind(0)
+    dropout = attention.attn_drop.p if block.training else 0.0
+    mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    return mixed.transpose(1, 2).reshape(batch, tokens - start, width)
+
+
+def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> Tensor:
+    """The rest of a block: projection and residual, MLP and residual."""
+    x_BMD = x_BMD + block.drop_path1(block.attn.proj_drop(block.attn.proj(mixed_BMD)))
+    result: Tensor = x_BMD + block.drop_path2(block.mlp(block.norm2(x_BMD)))
+    return result
+
+
+def init_weights(model: nn.Module, *, linear: str = "xavier", generator: torch.Generator | None = None) -> None:
+    """All initial values, in the order of `model.modules()`; the only place where weights are drawn.
+
+    - linear layers: Xavier uniform ("xavier", pre-training) or normal with standard deviation 0.02 cut at one
+      standard deviation ("normal", fine-tuning); bias 0
+    - layer norms: weight 1, bias 0
+    - the tokenizer's convolution: uniform within 1/sqrt(inputs of a token), weight and bias: torch's default,
+      which VideoMAE and AdaMAE keep
+    - parameters that a module owns itself are its own matter: `mask_token` normal 0.02 cut at one standard
+      deviation, the sampler's `positions` 0
+
+    As VideoMAE does it (`models/modeling_pretrain.py`, `modeling_finetune.py` there).
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            if linear == "xavier":
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+            else:
+                cut_normal_(module.weight, generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.LayerNorm):
+            nn.init.ones_(module.weight)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv3d):
+            bound = (module.weight[0].numel()) ** -0.5
+            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
+            if module.bias is not None:
+                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "mask_token":
+                cut_normal_(parameter, generator)
+            elif name == "positions":
+                nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def cut_normal_(tensor: Tensor, generator: torch.Generator | None) -> None:
+    """Normal with standard deviation 0.02, cut at one deviation, by the inverse of the error function.
+
+    torch's own `trunc_normal_` has changed its way of drawing between versions.
+    """
+    inside = math.erf(0.5**0.5)
+    tensor.uniform_(-inside, inside, generator=generator).erfinv_().mul_(0.02 * 2**0.5).clamp_(-0.02, 0.02)
