@@ -104,6 +104,13 @@ def test_link_to_a_parent_is_no_loop(tmp_path: Path) -> None:
     assert index(root, follow=True)[0].videos == ["up/a/y.mp4", "x.mp4"]
 
 
+def test_links_to_themselves(tmp_path: Path) -> None:
+    (tmp_path / "x.mp4").symlink_to("x.mp4")
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    assert index(tmp_path)[0].videos == ["x.mp4"]  # opening it will fail, and be recorded
+
+
 def test_a_linked_root_is_its_target(tmp_path: Path) -> None:
     touch(tmp_path / "real", "x.mp4")
     (tmp_path / "link").symlink_to("real")

@@ -36,7 +36,7 @@ def test_lines(line: str, path: str, ids: list[int]) -> None:
     assert (parsed.row, parsed.path, parsed.ids) == (3, path, ids)
 
 
-@pytest.mark.parametrize("line", ["a.jpg 1", "frames/a 100 5", "a.mp4 yoga", "a.mp4x 1", "17"])
+@pytest.mark.parametrize("line", ["a.jpg 1", "a.mp4 99999999999", "frames/a 100 5", "a.mp4 yoga", "a.mp4x 1", "17"])
 def test_lines_that_are_none(line: str) -> None:
     (parsed,) = parse_lines(line)
     assert parsed.path is None

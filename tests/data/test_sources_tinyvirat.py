@@ -110,6 +110,13 @@ def test_both_releases(tmp_path: Path) -> None:
         read("tinyvirat", tmp_path, spec=replace(SPECS["tinyvirat"], version="v3"))
 
 
+def test_nearness_goes_by_whole_folders(tmp_path: Path) -> None:
+    write_v1(tmp_path / "new/ann")
+    touch(tmp_path, "neat/VIRAT_S_000001/7.mp4", "new/videos/VIRAT_S_000001/7.mp4")
+    result = read("tinyvirat", tmp_path)
+    assert row(result, "VIRAT_S_000001/7")["path"] == "new/videos/VIRAT_S_000001/7.mp4"
+
+
 def test_the_copy_beside_the_annotations_is_preferred(tmp_path: Path) -> None:
     write_v1(tmp_path / "b")
     touch(tmp_path, "a/train/VIRAT_S_000001/7.mp4", "b/train/VIRAT_S_000001/7.mp4")
@@ -178,6 +185,7 @@ def test_extra_keys_and_loose_spelling(tmp_path: Path) -> None:
         ("7", "found a number"),
         ('{"tubes": [{"id": 1},\n{"id": 2]}', "malformed JSON at line 2, column 9, in record 2"),
         ("", "the annotation file is empty"),
+        ('{"tubes": [{"id": ' + "1" * 5000 + "}]}", "(JSON that cannot be read|no list of names)"),
     ],
 )
 def test_files_of_another_form(tmp_path: Path, text: str, part: str) -> None:

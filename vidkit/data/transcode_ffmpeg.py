@@ -100,6 +100,8 @@ def transcode(
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         _, first = next(media.decode(container, video, index, [timing.shown[0][0]], strict=strict))
         turned = round(first.rotation / 90) % 2 == 1
+        # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
+        counted = not index.by_time and container.format.name != "mpegts"
         stream, aspect = video.index, video.sample_aspect_ratio
         plain = (max(1, round(first.width * (aspect if aspect and aspect > 0 else 1))), first.height)
     shown_size = (plain[1], plain[0]) if turned else plain
@@ -108,7 +110,8 @@ def transcode(
         # names of our own: a user's file name could be read as an option, a pattern or a protocol
         given, made = Path(folder, "in"), Path(folder, "out.mp4")
         _write_input(source, given)
-        arguments = _arguments(given, made, stream, index, span, timing, settings, size, turned=turned, strict=strict)
+        how = {"counted": counted, "turned": turned, "strict": strict}
+        arguments = _arguments(given, made, stream, index, span, timing, settings, size, **how)
         said = _run([exe, *arguments], folder)
         distinct = len({i for i, _ in timing.shown})
         if Path(folder, "seen").exists():
@@ -179,6 +182,7 @@ def _arguments(
     settings: EncodeSettings,
     size: tuple[int, int],
     *,
+    counted: bool,
     turned: bool,
     strict: bool,
 ) -> list[str]:
@@ -192,14 +196,15 @@ def _arguments(
     if seek_s is not None:
         options |= {"seek_timestamp": 1, "ss": f"{seek_s:.6f}"}
     source = ffmpeg.input(str(given), **options)
-    picked = _pick(source[str(stream)], index, span, timing)
+    picked = _pick(source[str(stream)], index, span, timing, counted=counted)
     repeated = len({i for i, _ in timing.shown}) < len(timing.shown)
+    tick = _ratio(timing.time_base)
     outputs = []
     if repeated:
         # a lost frame would be made up for by repeating its neighbour: count those that come in
         both = picked.filter_multi_output("split", 2)
         picked = both[0]
-        outputs.append(ffmpeg.output(both[1], "seen", format="framecrc", vcodec="rawvideo"))
+        outputs.append(ffmpeg.output(both[1], "seen", format="framecrc", vcodec="rawvideo", enc_time_base=tick))
         last = timing.shown[-1][0]
         tail = sum(i == last for i, _ in timing.shown) - 1
         picked = picked.filter("fps", fps=_ratio(timing.rate), round="near", start_time=0)
@@ -219,7 +224,7 @@ def _arguments(
             fflags="+bitexact",
             map_metadata=-1,
             map_chapters=-1,
-            enc_time_base=_ratio(timing.time_base),
+            enc_time_base=tick,
             format="mp4",
         )
     )
@@ -242,11 +247,14 @@ def _seek_s(index: media.FrameIndex, first: int) -> float | None:
     return float(before[-2] * index.time_base) if index.by_time and len(before) > 2 else None
 
 
-def _pick(stream: Any, index: media.FrameIndex, span: range, timing: _Timing) -> Any:
-    """Pass the chosen frames on, each with the first of the times at which it is due."""
+def _pick(stream: Any, index: media.FrameIndex, span: range, timing: _Timing, *, counted: bool) -> Any:
+    """Pass the chosen frames on, each with the first of the times at which it is due.
+
+    `counted`: give the frames their times by number, as the index did.
+    """
     stream = stream.filter("settb", _ratio(index.time_base))
-    if not index.by_time and (tick := _even_gap(index)):
-        stream = stream.filter("setpts", f"{index.pts[0]}+N*{tick}")  # the index counted them: so does this
+    if counted and (tick := _even_gap(index)):
+        stream = stream.filter("setpts", f"{index.pts[0]}+N*{tick}")
     chosen = sorted({i for i, _ in timing.shown})
     values = [index.pts[i] for i in chosen]
     run = len(chosen) == chosen[-1] - chosen[0] + 1

@@ -139,7 +139,11 @@ class _Walk:
 
     def link(self, entry: os.DirEntry[str], prefix: str, real: str, depth: int) -> None:
         path = prefix + entry.name
-        if entry.is_dir():
+        try:
+            leads_to_folder = entry.is_dir()
+        except OSError:  # a link to itself, or into a folder that may not be read: no folder to go into
+            leads_to_folder = False
+        if leads_to_folder:
             target = os.path.realpath(entry.path)
             if self.follow or self.inside(target):
                 self.links.append((path + "/", target))

@@ -29,6 +29,8 @@ def parse_json(text: str, file: AnnotationFile) -> Any:
             row=error.lineno,
             hint="download the file again; it may have been cut short",
         ) from error
+    except ValueError as error:  # Python refuses to read whole numbers of thousands of digits
+        raise AnnotationError(f"JSON that cannot be read: {error}", file=file.path) from error
     except RecursionError as error:
         raise AnnotationError("JSON nested too deeply to be an annotation file", file=file.path) from error
 
@@ -46,7 +48,7 @@ def _record_at(text: str, position: int) -> int | None:
         record += 1
         try:
             _, at = decoder.raw_decode(text, at)
-        except json.JSONDecodeError:
+        except ValueError:
             return record
         if at > position:
             return record
@@ -96,7 +98,7 @@ def label_map(value: Any, file: AnnotationFile) -> dict[str, int]:
     found: dict[str, int] = {}
     for name, number in value.items():
         whole = isinstance(number, int) and not isinstance(number, bool)
-        if not whole and not (isinstance(number, str) and number.isdecimal()):
+        if not whole and not (isinstance(number, str) and re.fullmatch("[0-9]{1,9}", number)):
             raise AnnotationError(f"{number!r} is no whole number", file=file.path, field=name)
         found[name] = int(number)
     return found

@@ -35,7 +35,7 @@ from vidkit.errors import AnnotationError, display_path
 
 # the path may hold spaces: it ends at the last video ending that only whole numbers follow
 _ENDINGS = "|".join(sorted(ending[1:] for ending in VIDEO_ENDINGS))
-_LINE = re.compile(rf"(.*\.(?:{_ENDINGS}))((?:[ \t,]+-?[0-9]+)*)[ \t]*", re.IGNORECASE)
+_LINE = re.compile(rf"(.*\.(?:{_ENDINGS}))((?:[ \t,]+-?[0-9]{{1,9}})*)[ \t]*", re.IGNORECASE)
 
 
 class ListLine(NamedTuple):

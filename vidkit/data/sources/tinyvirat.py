@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 import re
 from collections.abc import Sequence
@@ -132,7 +133,7 @@ class _Records:
         assert split is not None
         self.split = split
         self.shown = file.shown
-        self.beside = posixpath.dirname(file.shown)
+        self.beside = posixpath.dirname(file.shown).split("/")
         # the labels of v2's test split are withheld
         self.labelled = not (split == "test" and version == "v2")
         self.files, self.finder, self.claimed = files, finder, claimed
@@ -197,7 +198,8 @@ class _Records:
 
         def rank(prefix: str) -> int:
             # nearest to the annotation file first: v1 and v2 can lie side by side
-            return -len(posixpath.commonprefix([prefix, self.beside + "/"])) if self.beside else 0
+            pairs = zip(prefix.split("/"), self.beside, strict=False)
+            return -sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
         return self.finder.below(given, accept, rank)
 
