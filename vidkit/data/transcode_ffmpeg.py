@@ -7,8 +7,8 @@ the start of a program.
 
 from __future__ import annotations
 
+import functools
 import io
-import re
 import shutil
 import subprocess
 import tempfile
@@ -26,8 +26,6 @@ _INSTALL = 'put an ffmpeg with libx264 on PATH, or run: pip install "vidkit[ffmp
 
 #: One argument of a command line must stay under 128 KiB on Linux.
 _LONGEST_ARGUMENT = 120_000
-
-_ADDRESS = re.compile(r"\s*@\s*0x[0-9a-fA-F]+")
 
 
 def find_ffmpeg() -> tuple[str, str] | None:
@@ -57,6 +55,13 @@ def require_ffmpeg() -> str:
     if found is None:
         raise ConfigError("no ffmpeg program was found", hint=_INSTALL)
     return found[0]
+
+
+@functools.lru_cache(maxsize=4)
+def _sync_option(exe: str) -> str:
+    """The option by which frames keep their times; named anew in ffmpeg 5.1, the old name is gone from 8."""
+    known = subprocess.run([exe, "-hide_banner", "-h", "long"], capture_output=True, check=False).stdout
+    return "fps_mode" if b"-fps_mode" in known else "vsync"
 
 
 def encoder_fingerprint() -> dict[str, str]:
@@ -110,7 +115,7 @@ def transcode(
         # names of our own: a user's file name could be read as an option, a pattern or a protocol
         given, made = Path(folder, "in"), Path(folder, "out.mp4")
         _write_input(source, given)
-        how = {"counted": counted, "turned": turned, "strict": strict}
+        how: dict[str, Any] = {"sync": _sync_option(exe), "counted": counted, "turned": turned, "strict": strict}
         arguments = _arguments(given, made, stream, index, span, timing, settings, size, **how)
         said = _run([exe, *arguments], folder)
         distinct = len({i for i, _ in timing.shown})
@@ -151,7 +156,7 @@ def _run(command: list[str], folder: str) -> list[str]:
     """Run ffmpeg; returns the error lines of a run that ended well, without addresses."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder, check=False)
     text = done.stderr.decode("utf-8", "replace").replace(folder + "/", "")
-    lines = [clean_message(_ADDRESS.sub("", line), 120) for line in text.splitlines() if line.strip()]
+    lines = [clean_message(line, 120) for line in text.splitlines() if line.strip()]
     if done.returncode:
         words = "; ".join(lines[-3:]) or "no message"
         code = "encode-error" if "Unknown encoder" in words else "decode-error"
@@ -182,6 +187,7 @@ def _arguments(
     settings: EncodeSettings,
     size: tuple[int, int],
     *,
+    sync: str,
     counted: bool,
     turned: bool,
     strict: bool,
@@ -198,13 +204,13 @@ def _arguments(
     source = ffmpeg.input(str(given), **options)
     picked = _pick(source[str(stream)], index, span, timing, counted=counted)
     repeated = len({i for i, _ in timing.shown}) < len(timing.shown)
-    tick = _ratio(timing.time_base)
+    timed = {"enc_time_base": _ratio(timing.time_base), sync: "passthrough"}
     outputs = []
     if repeated:
         # a lost frame would be made up for by repeating its neighbour: count those that come in
         both = picked.filter_multi_output("split", 2)
         picked = both[0]
-        outputs.append(ffmpeg.output(both[1], "seen", format="framecrc", vcodec="rawvideo", enc_time_base=tick))
+        outputs.append(ffmpeg.output(both[1], "seen", format="framecrc", vcodec="rawvideo", **timed))
         last = timing.shown[-1][0]
         tail = sum(i == last for i, _ in timing.shown) - 1
         picked = picked.filter("fps", fps=_ratio(timing.rate), round="near", start_time=0)
@@ -224,7 +230,7 @@ def _arguments(
             fflags="+bitexact",
             map_metadata=-1,
             map_chapters=-1,
-            enc_time_base=tick,
+            **timed,
             format="mp4",
         )
     )
