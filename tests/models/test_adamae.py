@@ -25,6 +25,7 @@ from vidkit.model_config import (
     ViTConfig,
     vit_base,
 )
+from vidkit.models import layers
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.losses import motion_energy
 from vidkit.models.masking import mask_generator
@@ -126,6 +127,15 @@ def test_recomputation_changes_no_gradient(mode: Any) -> None:
         model(clips(MINI), mask_generator(0, 0, 0)).loss.backward()
     assert plain.sampler is not None
     assert_same(gradients(saving), gradients(plain), 1e-6)
+
+
+def test_parts_on_a_cpu_change_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = RecomputeConfig(encoder="light", decoder="light", sampler="light")
+    plain, saving = build(MINI).eval(), build(replace(MINI, recompute=settings)).eval()
+    monkeypatch.setattr(layers, "CPU_TOKENS", 64)
+    for model in (plain, saving):
+        model(clips(MINI, batch=5), mask_generator(0, 0, 0)).loss.backward()
+    assert_same(gradients(saving), gradients(plain), 1e-5)
 
 
 def test_sampling_loss_reaches_the_sampler_and_nothing_else() -> None:

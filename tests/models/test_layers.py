@@ -11,6 +11,7 @@ from torch import nn
 
 from tests.reference import ref_adamae
 from vidkit.model_config import Positions
+from vidkit.models import layers
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_block, run_blocks
 
 
@@ -101,6 +102,24 @@ def test_recomputation_keeps_what_it_says() -> None:
     assert 31 < widths["none"] < 34
     assert 11 < widths["light"] < 13
     assert widths["full"] == 2
+
+
+def test_parts_of_a_batch_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    blocks = make_blocks(2, 24, 4, 2.0)
+    x = torch.randn(5, 16, 24, requires_grad=True)
+    assert layers.cpu_parts(x)[0] is x
+    results = []
+    for tokens in (2048, 40):
+        monkeypatch.setattr(layers, "CPU_TOKENS", tokens)
+        out = run_blocks(blocks, x, "light")
+        out.square().sum().backward()
+        results.append([out.detach(), x.grad, *(p.grad for p in blocks.parameters())])
+        blocks.zero_grad()
+        x.grad = None
+    assert [len(part) for part in layers.cpu_parts(x)] == [2, 2, 1]
+    for whole, parts in zip(*results, strict=True):
+        assert torch.allclose(whole, parts, rtol=1e-4, atol=1e-4)
 
 
 def test_without_gradients_nothing_is_recomputed() -> None:

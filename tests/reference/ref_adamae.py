@@ -2,6 +2,7 @@
 
 Works on the parameters of a `vidkit.models.adamae.AdaMAE` by name, and shares no code with it: every token is
 tokenized, every token is decoded, every token passes the head, and only then are the masked ones looked at.
+Its cost is that of the usual eager implementation, so it also serves as the other side of a benchmark.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def forward(
             distribution = torch.distributions.Categorical(logits=logits(weights, config, seen, dropout))
             log_probs = distribution.log_prob(torch.arange(config.encoder.tokens))
             probabilities.append(log_probs)
-            sampling.append(sampling_loss(log_probs, error, masked))
+            sampling.append(-(log_probs[masked] * error.detach()).mean())
     loss = sum(reconstruction[1:], reconstruction[0]) / len(reconstruction)
     mean_sampling = sum(sampling[1:], sampling[0]) / len(sampling) if sampling else None
     total = loss if mean_sampling is None else loss + config.loss.sampling_weight * mean_sampling
@@ -75,7 +76,7 @@ def logits(weights: Mapping[str, Tensor], config: AdaMAEConfig, tokens: Tensor, 
     settings = config.sampler
     x = tokens
     if settings.width_divisor == 2:
-        x = x @ weights["sampler.reduce.weight"].T + weights["sampler.reduce.bias"]
+        x = linear(weights, "sampler.reduce.", x)
     x = x + weights["sampler.positions"]
     if settings.kind == "mlp":
         x = x @ weights["sampler.blocks.0.weight"].T
@@ -97,7 +98,7 @@ def reconstruct(
     x = torch.cat([x + table[~masked], weights["mask_token"] + table[masked]])
     for index in range(decoder.depth):
         x = block(weights, f"decoder.{index}.", x, decoder.heads)
-    x = norm(weights, "decoder_norm.", x, 1e-6) @ weights["head.weight"].T + weights["head.bias"]
+    x = linear(weights, "head.", norm(weights, "decoder_norm.", x, 1e-6))
     predicted = x[int((~masked).sum()) :]
     difference = predicted - targets(config, clip)[masked]
     return (difference**2 if config.loss.kind == "mse" else difference.abs()).mean(dim=1)
@@ -105,16 +106,12 @@ def reconstruct(
 
 def targets(config: AdaMAEConfig, clip: Tensor) -> Tensor:
     vit = config.encoder
-    rows = []
-    for time in range(0, vit.frames, vit.tubelet):
-        for top in range(0, vit.size, vit.patch):
-            for left in range(0, vit.size, vit.patch):
-                cube = clip[:, time : time + vit.tubelet, top : top + vit.patch, left : left + vit.patch]
-                pixels = cube.permute(1, 2, 3, 0).reshape(-1, vit.channels)
-                if config.loss.normalize:
-                    pixels = (pixels - pixels.mean(dim=0)) / (pixels.var(dim=0, unbiased=True).sqrt() + 1e-6)
-                rows.append(pixels.flatten())
-    return torch.stack(rows)
+    t, p = vit.tubelet, vit.patch
+    cubes = clip.unfold(1, t, t).unfold(2, p, p).unfold(3, p, p)  # (C, T, H, W, t, p, p)
+    pixels = cubes.permute(1, 2, 3, 4, 5, 6, 0).reshape(vit.tokens, t * p * p, vit.channels)
+    if config.loss.normalize:
+        pixels = (pixels - pixels.mean(dim=1, keepdim=True)) / (pixels.std(dim=1, keepdim=True) + 1e-6)
+    return pixels.flatten(1)
 
 
 @lru_cache(maxsize=8)
@@ -142,9 +139,7 @@ def table(numbers: list[int], width: int) -> Tensor:
 
 
 def norm(weights: Mapping[str, Tensor], prefix: str, x: Tensor, eps: float) -> Tensor:
-    centred = x - x.mean(dim=1, keepdim=True)
-    deviation = ((centred**2).mean(dim=1, keepdim=True) + eps).sqrt()
-    return centred / deviation * weights[prefix + "weight"] + weights[prefix + "bias"]
+    return F.layer_norm(x, x.shape[1:], weights[prefix + "weight"], weights[prefix + "bias"], eps)
 
 
 def block(
@@ -152,15 +147,18 @@ def block(
 ) -> Tensor:
     """A pre-norm transformer block over the tokens of one clip, (N, D)."""
     tokens, width = x.shape
-    qkv = norm(weights, prefix + "norm1.", x, eps) @ weights[prefix + "attn.qkv.weight"].T
-    if prefix + "attn.qkv.bias" in weights:
-        qkv = qkv + weights[prefix + "attn.qkv.bias"]
+    qkv = F.linear(
+        norm(weights, prefix + "norm1.", x, eps),
+        weights[prefix + "attn.qkv.weight"],
+        weights.get(prefix + "attn.qkv.bias"),
+    )
     query, key, value = (part.view(tokens, heads, -1).transpose(0, 1) for part in qkv.chunk(3, dim=1))
     scores = query @ key.transpose(1, 2) / math.sqrt(width // heads)
     mixed = (scores.softmax(dim=-1) @ value).transpose(0, 1).reshape(tokens, width)
-    mixed = mixed @ weights[prefix + "attn.proj.weight"].T + weights[prefix + "attn.proj.bias"]
-    x = x + F.dropout(mixed, dropout)
-    hidden = norm(weights, prefix + "norm2.", x, eps) @ weights[prefix + "mlp.fc1.weight"].T
-    hidden = F.gelu(hidden + weights[prefix + "mlp.fc1.bias"])
-    out = hidden @ weights[prefix + "mlp.fc2.weight"].T + weights[prefix + "mlp.fc2.bias"]
-    return x + F.dropout(out, dropout)
+    x = x + F.dropout(linear(weights, prefix + "attn.proj.", mixed), dropout)
+    hidden = F.gelu(linear(weights, prefix + "mlp.fc1.", norm(weights, prefix + "norm2.", x, eps)))
+    return x + F.dropout(linear(weights, prefix + "mlp.fc2.", hidden), dropout)
+
+
+def linear(weights: Mapping[str, Tensor], prefix: str, x: Tensor) -> Tensor:
+    return F.linear(x, weights[prefix + "weight"], weights[prefix + "bias"])

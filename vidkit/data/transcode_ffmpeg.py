@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ def _sync_option(exe: str) -> str:
     return "fps_mode" if b"-fps_mode" in known else "vsync"
 
 
-def encoder_fingerprint() -> dict[str, str]:
+def fingerprint() -> dict[str, str]:
     """What besides settings and sources decides the bytes: versions of the program and of its x264.
 
     Raises:
@@ -79,6 +80,33 @@ def encoder_fingerprint() -> dict[str, str]:
         raise ConfigError(f"{exe} cannot encode H.264: {clean_message(made.stderr.decode())}", hint=_INSTALL)
     x264 = made.stdout[start + 12 : start + 40].split(b" - ")[0]
     return {"ffmpeg": version[2].decode("utf-8", "replace"), "x264": x264.decode("ascii", "replace")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Job:
+    """What decides the command line."""
+
+    index: media.FrameIndex
+    span: range
+    timing: _Timing
+    settings: EncodeSettings
+    stream: int
+    """Number of the video stream in the container."""
+    source_size: tuple[int, int]
+    """(width, height) as shown."""
+    turned: bool
+    counted: bool
+    """Frames are known by their number, because the container gives no times."""
+    strict: bool
+    sync: str
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return stored_size(*self.source_size, self.settings)
+
+    @property
+    def distinct(self) -> int:
+        return len({i for i, _ in self.timing.shown})
 
 
 def transcode(
@@ -105,42 +133,53 @@ def transcode(
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         _, first = next(media.decode(container, video, index, [timing.shown[0][0]], strict=strict))
         turned = round(first.rotation / 90) % 2 == 1
-        # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
-        counted = not index.by_time and container.format.name != "mpegts"
-        stream, aspect = video.index, video.sample_aspect_ratio
+        aspect = video.sample_aspect_ratio
         plain = (max(1, round(first.width * (aspect if aspect and aspect > 0 else 1))), first.height)
-    shown_size = (plain[1], plain[0]) if turned else plain
-    size = stored_size(*shown_size, settings)
-    with tempfile.TemporaryDirectory(prefix="vidkit-") as folder:
-        # names of our own: a user's file name could be read as an option, a pattern or a protocol
-        given, made = Path(folder, "in"), Path(folder, "out.mp4")
-        _write_input(source, given)
-        how: dict[str, Any] = {"sync": _sync_option(exe), "counted": counted, "turned": turned, "strict": strict}
-        arguments = _arguments(given, made, stream, index, span, timing, settings, size, **how)
-        said = _run([exe, *arguments], folder)
-        distinct = len({i for i, _ in timing.shown})
-        if Path(folder, "seen").exists():
-            seen = sum(not line.startswith("#") for line in Path(folder, "seen").read_text().splitlines())
-            if seen != distinct:
-                raise ClipError("decode-error", f"{seen} of {distinct} planned frames came out")
-        data = made.read_bytes()
+        job = _Job(
+            index=index,
+            span=span,
+            timing=timing,
+            settings=settings,
+            stream=video.index,
+            source_size=(plain[1], plain[0]) if turned else plain,
+            turned=turned,
+            # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
+            counted=not index.by_time and container.format.name != "mpegts",
+            strict=strict,
+            sync=_sync_option(exe),
+        )
+    data, said = _make(exe, source, job)
     if strict and said:
         raise ClipError("decode-error", f"{len(said)} errors reported: {said[0]}")
-    _check(data, timing)
+    _check(data, job)
     return StoredClip(
         data=data,
         frames=len(timing.shown),
         fps=float(timing.rate),
         duration_s=float(timing.duration * timing.time_base),
-        width=size[0],
-        height=size[1],
+        width=job.size[0],
+        height=job.size[1],
         start_s=cut[0],
         end_s=cut[1],
         source_frames=len(span),
-        source_width=shown_size[0],
-        source_height=shown_size[1],
+        source_width=job.source_size[0],
+        source_height=job.source_size[1],
         warnings=(f"decoder reported {len(said)} errors: {said[0]}",) if said else (),
     )
+
+
+def _make(exe: str, source: media.Source, job: _Job) -> tuple[bytes, list[str]]:
+    """Run the program; returns the stored clip and the error lines of a run that ended well."""
+    with tempfile.TemporaryDirectory(prefix="vidkit-") as folder:
+        # names of our own: a user's file name could be read as an option, a pattern or a protocol
+        _write_input(source, Path(folder, "in"))
+        said = _run([exe, *_arguments(job)], folder)
+        counted = Path(folder, "counted")
+        if counted.exists():
+            came = sum(not line.startswith("#") for line in counted.read_text().splitlines())
+            if came != job.distinct:
+                raise ClipError("decode-error", f"{came} of {job.distinct} planned frames came out")
+        return Path(folder, "out.mp4").read_bytes(), said
 
 
 def _write_input(source: media.Source, path: Path) -> None:
@@ -155,7 +194,7 @@ def _write_input(source: media.Source, path: Path) -> None:
 def _run(command: list[str], folder: str) -> list[str]:
     """Run ffmpeg; returns the error lines of a run that ended well, without addresses."""
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder, check=False)
-    text = done.stderr.decode("utf-8", "replace").replace(folder + "/", "")
+    text = done.stderr.decode("utf-8", "replace")
     lines = [clean_message(line, 120) for line in text.splitlines() if line.strip()]
     if done.returncode:
         words = "; ".join(lines[-3:]) or "no message"
@@ -164,12 +203,15 @@ def _run(command: list[str], folder: str) -> list[str]:
     return lines
 
 
-def _check(data: bytes, timing: _Timing) -> None:
+def _check(data: bytes, job: _Job) -> None:
     """The result holds the planned number of frames, each due when it was planned to be."""
     with media.listening(), media.open_video(data) as (container, video):
         made = media.build_index(container, video)
+    timing = job.timing
     if len(made) != len(timing.shown):
         raise ClipError("decode-error", f"{len(made)} of {len(timing.shown)} planned frames came out")
+    if not job.index.by_time:  # the times of the source are a guess, and ffmpeg's may be another
+        return
     start_s = made.pts[0] * made.time_base
     for got, (i, time) in zip(made.pts, timing.shown, strict=True):
         off = got * made.time_base - start_s - time * timing.time_base
@@ -177,74 +219,66 @@ def _check(data: bytes, timing: _Timing) -> None:
             raise ClipError("encode-error", f"frame {i} of the source is off by {float(off):.4f} s in the result")
 
 
-def _arguments(
-    given: Path,
-    made: Path,
-    stream: int,
-    index: media.FrameIndex,
-    span: range,
-    timing: _Timing,
-    settings: EncodeSettings,
-    size: tuple[int, int],
-    *,
-    sync: str,
-    counted: bool,
-    turned: bool,
-    strict: bool,
-) -> list[str]:
+def _arguments(job: _Job) -> list[str]:
     import ffmpeg
 
     # -copyts keeps the times that the index has, so that frames are chosen by them and not by counting
     options: dict[str, Any] = {"threads": 1, "format_whitelist": media.FORMATS, "protocol_whitelist": "file"}
-    if strict:
+    if job.strict:
         options["err_detect"] = media.STRICT["err_detect"]
-    seek_s = _seek_s(index, timing.shown[0][0])
+    seek_s = _seek_s(job.index, job.timing.shown[0][0])
     if seek_s is not None:
         options |= {"seek_timestamp": 1, "ss": f"{seek_s:.6f}"}
-    source = ffmpeg.input(str(given), **options)
-    picked = _pick(source[str(stream)], index, span, timing, counted=counted)
-    repeated = len({i for i, _ in timing.shown}) < len(timing.shown)
-    timed = {"enc_time_base": _ratio(timing.time_base), sync: "passthrough"}
+    frames = _fit(_pick(ffmpeg.input("in", **options)[str(job.stream)], job), job)
+    timed = {"enc_time_base": _ratio(job.timing.time_base), job.sync: "passthrough"}
     outputs = []
-    if repeated:
+    if job.distinct < len(job.timing.shown):
         # a lost frame would be made up for by repeating its neighbour: count those that come in
-        both = picked.filter_multi_output("split", 2)
-        picked = both[0]
-        outputs.append(ffmpeg.output(both[1], "seen", format="framecrc", vcodec="rawvideo", **timed))
-        last = timing.shown[-1][0]
-        tail = sum(i == last for i, _ in timing.shown) - 1
-        picked = picked.filter("fps", fps=_ratio(timing.rate), round="near", start_time=0)
-        picked = picked.filter("tpad", stop=tail + 1, stop_mode="clone") if tail else picked
-    fitted = _fit(picked, settings, size, turned=turned)
-    outputs.append(
-        ffmpeg.output(
-            fitted,
-            str(made),
-            vcodec="libx264",
-            crf=settings.crf,
-            preset=settings.preset,
-            g=settings.gop,
-            **({"tune": settings.tune} if settings.tune else {}),
-            **{"x264-params": "threads=1:cpu-independent=1", "flags:v": "+bitexact", "frames:v": len(timing.shown)},
-            threads=1,
-            fflags="+bitexact",
-            map_metadata=-1,
-            map_chapters=-1,
-            **timed,
-            format="mp4",
-        )
-    )
+        ways = frames.filter_multi_output("split", 3)
+        outputs.append(ffmpeg.output(ways[0], "counted", format="framecrc", vcodec="rawvideo", **timed))
+        frames = _repeat(ways[1], ways[2], job)
+    settings = job.settings
+    encode = {
+        "vcodec": "libx264",
+        "crf": settings.crf,
+        "preset": settings.preset,
+        "g": settings.gop,
+        "x264-params": "threads=1:cpu-independent=1",
+        **({"tune": settings.tune} if settings.tune else {}),
+        "threads": 1,
+        "flags:v": "+bitexact",
+        "fflags": "+bitexact",
+        "frames:v": len(job.timing.shown),
+        "map_metadata": -1,
+        "map_chapters": -1,
+        **timed,
+    }
+    outputs.append(ffmpeg.output(frames, "out.mp4", format="mp4", **encode))
     flags = ["-nostdin", "-hide_banner", "-copyts", "-filter_complex_threads", "1"]
-    flags += ["-xerror"] if strict else []
+    flags += ["-xerror"] if job.strict else []
     whole = ffmpeg.merge_outputs(*outputs).global_args("-loglevel", "error", *flags)
     arguments: list[str] = ffmpeg.compile(whole, cmd="ffmpeg", overwrite_output=True)[1:]
     if seek_s is not None:
         arguments.insert(arguments.index("-ss"), "-noaccurate_seek")
     if max(map(len, arguments)) > _LONGEST_ARGUMENT:
-        raise ClipError(
-            "encode-error", f"{len(timing.shown)} chosen frames are too many for a command line of ffmpeg"
-        )
+        count = len(job.timing.shown)
+        raise ClipError("encode-error", f"{count} chosen frames are too many for a command line of ffmpeg")
     return arguments
+
+
+def _repeat(frames: Any, copy: Any, job: _Job) -> Any:
+    """Show a frame that is due several times as often.
+
+    The filter that repeats frames needs one after the last, to know how long that is on screen; what it makes
+    of the end of the stream differs between releases. So the first frame is put there, and never comes out.
+    """
+    import ffmpeg
+
+    count, tick_s = len(job.timing.shown), _ratio(job.timing.time_base)
+    after = copy.filter("trim", end_frame=1)
+    frames = ffmpeg.concat(frames, after)
+    frames = frames.filter("setpts", f"if(eq(N,{job.distinct}),round({count}*{tick_s}/TB),PTS)")
+    return frames.filter("fps", fps=_ratio(job.timing.rate), round="near", start_time=0)
 
 
 def _seek_s(index: media.FrameIndex, first: int) -> float | None:
@@ -253,13 +287,11 @@ def _seek_s(index: media.FrameIndex, first: int) -> float | None:
     return float(before[-2] * index.time_base) if index.by_time and len(before) > 2 else None
 
 
-def _pick(stream: Any, index: media.FrameIndex, span: range, timing: _Timing, *, counted: bool) -> Any:
-    """Pass the chosen frames on, each with the first of the times at which it is due.
-
-    `counted`: give the frames their times by number, as the index did.
-    """
+def _pick(stream: Any, job: _Job) -> Any:
+    """Pass the chosen frames on, each with the first of the times at which it is due."""
+    index, timing = job.index, job.timing
     stream = stream.filter("settb", _ratio(index.time_base))
-    if counted and (tick := _even_gap(index)):
+    if job.counted and (tick := _even_gap(index)):
         stream = stream.filter("setpts", f"{index.pts[0]}+N*{tick}")
     chosen = sorted({i for i, _ in timing.shown})
     values = [index.pts[i] for i in chosen]
@@ -275,7 +307,7 @@ def _pick(stream: Any, index: media.FrameIndex, span: range, timing: _Timing, *,
     step *= finer
     stream = stream.filter("settb", _ratio(index.time_base / finer))
     twice, whole = 2 * step.denominator, step.numerator
-    k = f"max(0,ceil(((PTS-{index.pts[span.start] * finer})*{twice}-{whole})/{2 * whole}))"
+    k = f"max(0,ceil(((PTS-{index.pts[job.span.start] * finer})*{twice}-{whole})/{2 * whole}))"
     stream = stream.filter("setpts", f"round({k}*{whole}/{step.denominator})")
     return stream.filter("settb", _ratio(timing.time_base))
 
@@ -293,15 +325,15 @@ def _one_of(name: str, values: Sequence[int]) -> str:
     return f"if(lt({name},{values[half]}),{_one_of(name, values[:half])},{_one_of(name, values[half:])})"
 
 
-def _fit(stream: Any, settings: EncodeSettings, size: tuple[int, int], *, turned: bool) -> Any:
+def _fit(stream: Any, job: _Job) -> Any:
     """Crop and scale. ffmpeg itself turns frames upright; expressions follow a size that changes on the way."""
-    if settings.fit == "crop":
+    if job.settings.fit == "crop":
         width, height = "round(min(iw*sar,ih)/sar)", "min(iw*sar,ih)"
-        if turned:
+        if job.turned:
             width, height = "min(iw,ih/sar)", "round(min(iw,ih/sar)*sar)"
         stream = stream.filter("crop", width, height)
     scaler = "bicubic+accurate_rnd+bitexact+full_chroma_int"
-    stream = stream.filter("scale", *size, flags=scaler, out_range="tv")
+    stream = stream.filter("scale", *job.size, flags=scaler, out_range="tv")
     return stream.filter("format", "yuv420p").filter("setsar", 1)
 
 

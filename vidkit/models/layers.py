@@ -107,19 +107,19 @@ def run_block(block: Any, x_BND: Tensor, recompute: Recompute = "none", start: i
     return join([again_in_backward(block, finish, block, x, mixed) for x, mixed in parts])
 
 
-#: Tokens that one call on a CPU works on where activations are not kept anyway.
+#: Tokens that one call on a CPU works on, where its activations are not kept anyway.
 CPU_TOKENS = 2048
 
 
 def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
-    """On a CPU a large batch in parts of whole clips; elsewhere, and for small ones, the batch as it is.
+    """On a CPU a large batch in parts of whole clips, so that the hidden layer of one part is all there ever is.
 
-    A part's hidden layer stays in the cache and in memory that is already mapped. Fresh pages for a whole batch's
-    would cost a third of the product's time.
+    Elsewhere, and for a small batch, the batch as it is: one call, whatever its size.
     """
-    if x_BND.device.type != "cpu" or x_BND.shape[0] * x_BND.shape[1] <= CPU_TOKENS:
+    batch, tokens, _ = x_BND.shape
+    if x_BND.device.type != "cpu" or batch * tokens <= CPU_TOKENS:
         return (x_BND,)
-    return x_BND.split(max(1, CPU_TOKENS // x_BND.shape[1]))
+    return x_BND.split(max(1, CPU_TOKENS // tokens))
 
 
 def join(parts: list[Tensor]) -> Tensor:

@@ -1,0 +1,1 @@
+"""What is measured, one script each; see README.md. Run from the repository's root."""
