@@ -25,6 +25,9 @@ from benchmarks import common
 
 WORKERS = 2
 
+#: By contender: (frames, width, height) of each clip that it wrote, sorted.
+Shapes = dict[str, list[tuple[int, int, int]]]
+
 #: clips of the two sources in composite-518
 MIX = {"kinetics": 12_098, "tinyvirat": 12_829}
 
@@ -39,7 +42,7 @@ class Job:
     encode: str
     """[encode] of the spec; as in manifests/."""
     scale: str
-    """ffmpeg filters that give the same picture."""
+    """ffmpeg filters that give the same picture; filmed clips can have pixels that are not square."""
     ffmpeg: tuple[str, ...]
     """ffmpeg's encoder options."""
     max_frames: int | None
@@ -50,13 +53,13 @@ class Job:
 
 _SMALL: dict[str, Any] = {
     "encode": 'size = 64\nfit = "crop"\nmax_frames = 100\ngop = 30\n',
-    "scale": "crop='min(iw,ih)':'min(iw,ih)',scale=64:64",
+    "scale": "crop='min(iw,ih/sar)':'min(iw*sar,ih)',scale=64:64,setsar=1",
     "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "30"),
     "max_frames": 100,
 }
 _LARGE: dict[str, Any] = {
     "encode": 'size = 256\nfit = "short-side"\nmax_frames = "none"\ngop = 12\ntune = "fastdecode"\n',
-    "scale": "scale='if(lt(iw,ih),256,-2)':'if(lt(iw,ih),-2,256)'",
+    "scale": "scale='2*round(iw*sar*128/min(iw*sar,ih))':'2*round(ih*128/min(iw*sar,ih))',setsar=1",
     "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "12", "-tune", "fastdecode"),
     "max_frames": None,
 }
@@ -146,19 +149,20 @@ def ffmpeg_arguments(job: Job, clips: list[Path], out: Path) -> tuple[list[bytes
     return words, count
 
 
-def run_vidkit(command: list[str], out: Path, counts: dict[str, list[int]], clips: int) -> dict[str, Any]:
+def run_vidkit(command: list[str], out: Path, shapes: Shapes, clips: int) -> dict[str, Any]:
     used = common.measure([*command, "--out", out])
     from vidkit.data.dataset import open_dataset
 
     ledger = open_dataset(out).ledger()
-    counts["vidkit"] = sorted(ledger["frames"].to_pylist())
+    columns = (ledger[name].to_pylist() for name in ("frames", "width", "height"))
+    shapes["vidkit"] = sorted(zip(*columns, strict=True))
     size = sum(ledger["nbytes"].to_pylist())
     shutil.rmtree(out)
     assert ledger.num_rows == clips, f"{ledger.num_rows} clips were built, not {clips}"
     return {**used.row(), "clip_bytes": size}
 
 
-def run_ffmpeg(name: str, binary: str, job: Job, clips: list[Path], out: Path, counts: dict[str, list[int]]) -> dict[str, Any]:
+def run_ffmpeg(name: str, binary: str, job: Job, clips: list[Path], out: Path, shapes: Shapes) -> dict[str, Any]:
     import av
 
     out.mkdir()
@@ -166,12 +170,13 @@ def run_ffmpeg(name: str, binary: str, job: Job, clips: list[Path], out: Path, c
     start = ["xargs", "-0", f"-P{WORKERS}", f"-n{each}"]
     quiet = [binary, "-nostdin", "-v", "error", "-y", "-filter_threads", "1"]
     used = common.measure([*start, *quiet], stdin=b"\0".join(words) + b"\0")
-    if name not in counts:
-        counts[name] = []
+    if name not in shapes:
+        shapes[name] = []
         for path in out.iterdir():
             with av.open(os.fspath(path)) as container:
-                counts[name].append(container.streams.video[0].frames)
-        counts[name].sort()
+                video = container.streams.video[0]
+                shapes[name].append((video.frames, video.width, video.height))
+        shapes[name].sort()
     size = sum(path.stat().st_size for path in out.iterdir())
     shutil.rmtree(out)
     return {**used.row(), "clip_bytes": size}
@@ -196,23 +201,23 @@ def measure_job(job: Job, work: Path, rounds: int, clips: int, distinct: int, pr
     source_bytes = common.warm(source)
     files = sorted(source.rglob("*.mp4"))
     command = vidkit_command(job, source, work / "bench.toml", clips)
-    counts: dict[str, list[int]] = {}
+    shapes: Shapes = {}
     out = work / "out"
     few = min(WORKERS, clips)
     contenders: dict[str, Callable[[int], dict[str, Any]]] = {
-        "vidkit": lambda turn: run_vidkit(command, out, counts, clips),
+        "vidkit": lambda turn: run_vidkit(command, out, shapes, clips),
         "vidkit, 2 clips": lambda turn: run_vidkit([*command, "--limit", str(few), "--clips-per-shard", "1"], out, {}, few),
     }
     for name, binary in programs.items():
-        contenders[name] = lambda turn, n=name, b=binary: run_ffmpeg(n, b, job, files, out, counts)  # type: ignore[misc]
+        contenders[name] = lambda turn, n=name, b=binary: run_ffmpeg(n, b, job, files, out, shapes)  # type: ignore[misc]
     runs = common.take_turns(contenders, rounds, said=job.title)
-    for name, found in counts.items():
-        if found != counts["vidkit"]:
-            raise SystemExit(f"{job.title}: {name} wrote other frame counts than vidkit")
+    for name, found in shapes.items():
+        if found != shapes["vidkit"]:
+            raise SystemExit(f"{job.title}: {name} wrote other frame counts or sizes than vidkit")
     return {
         "title": job.title,
         "clips": clips,
-        "frames": sum(counts["vidkit"]),
+        "frames": sum(frames for frames, _, _ in shapes["vidkit"]),
         "source_bytes": source_bytes,
         "runs": runs,
         **summary(runs, clips, few),
@@ -230,8 +235,7 @@ def summary(runs: dict[str, list[dict[str, Any]]], clips: int, few: int) -> dict
             name: {
                 "clips_per_s": round(clips / common.median(found), 3),
                 "cpu_ms_per_clip": round(1000 * common.median([run["cpu_s"] for run in runs[name]]) / clips, 2),
-                "largest_process_mb": round(max(run["largest_mb"] for run in runs[name]), 1),
-                "all_processes_mb": round(max(run.get("tree_mb", 0) for run in runs[name]), 1) or None,
+                "peak_mb": max((run["peak_mb"] or 0) for run in runs[name]) or None,
                 "kb_per_clip": round(runs[name][0]["clip_bytes"] / clips / 1000, 2),
             }
             for name, found in seconds.items()
@@ -265,8 +269,7 @@ def report(results: dict[str, dict[str, Any]], mixes: dict[str, dict[str, Any]])
         for name, found in result["medians"].items():
             over = result["speed_over"].get(name, {}).get("median", "")
             bare = result["speed_over_without_start_up"].get(name, {}).get("median", "")
-            memory = found["all_processes_mb"] or found["largest_process_mb"]
-            numbers = (found["clips_per_s"], found["cpu_ms_per_clip"], memory, found["kb_per_clip"])
+            numbers = [found[key] for key in ("clips_per_s", "cpu_ms_per_clip", "peak_mb", "kb_per_clip")]
             rows.append((result["title"], name, *numbers, over, bare))
     for title, mix in mixes.items():
         for name, rate in mix["clips_per_s"].items():

@@ -30,9 +30,7 @@ class Usage:
     seconds: float
     cpu_s: float
     """User and system time."""
-    largest_mb: float
-    """Peak resident memory of its largest process."""
-    tree_mb: float | None
+    peak_mb: float | None
     """Peak resident memory of all its processes together (sampled; shared pages count for each). Linux only."""
     exit_code: int
     output: str
@@ -40,10 +38,8 @@ class Usage:
 
     def row(self) -> dict[str, Any]:
         """As it stands in a result file."""
-        numbers = {"seconds": self.seconds, "cpu_s": self.cpu_s, "largest_mb": self.largest_mb}
-        if self.tree_mb is not None:
-            numbers["tree_mb"] = self.tree_mb
-        return {name: round(value, 4) for name, value in numbers.items()}
+        numbers = {"seconds": self.seconds, "cpu_s": self.cpu_s, "peak_mb": self.peak_mb}
+        return {name: None if value is None else round(value, 4) for name, value in numbers.items()}
 
 
 def measure(command: Sequence[str | os.PathLike[str]], *, stdin: bytes = b"", cwd: Path | None = None) -> Usage:
@@ -68,15 +64,14 @@ def measure(command: Sequence[str | os.PathLike[str]], *, stdin: bytes = b"", cw
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         reader.join()
-        tree_mb = sampler.stop()
+        peak_mb = sampler.stop()  # not ru_maxrss: a forked child begins with its parent's
     output = b"".join(said).decode("utf-8", "replace")
     if process.returncode:
         raise SystemExit(f"{os.fspath(command[0])} ended with {process.returncode}:\n{output[-3000:]}")
     return Usage(
         seconds=seconds,
         cpu_s=used.ru_utime + used.ru_stime,
-        largest_mb=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6,
-        tree_mb=tree_mb,
+        peak_mb=peak_mb,
         exit_code=process.returncode,
         output=output,
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from vidkit.errors import VidkitError
+from vidkit.errors import VidkitError, display_path
 
 app = typer.Typer(
     name="vidkit",
@@ -25,17 +26,25 @@ _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on st
 def main() -> None:
     """Entry point: errors without tracebacks, and exit codes that scripts can rely on."""
     try:
-        app(standalone_mode=False)
+        code = app(standalone_mode=False)  # without it, the code of `typer.Exit` is returned, not raised
     except VidkitError as error:
         _fail(str(error), error.exit_code)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
+    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:  # a folder that cannot be listed, a file that cannot be written
+        if error.filename is None:
+            raise
+        _fail(f"{display_path(os.fsdecode(error.filename))}: {error.strerror}", 1)
     except Exception as error:  # click's own errors know how to show themselves; anything else is a bug
         show = getattr(error, "show", None)
         if show is None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(code or 0)
 
 
 def _fail(message: str, code: int) -> NoReturn:
@@ -105,7 +114,7 @@ def build_dataset(
     clips_per_shard: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     present_only: Annotated[bool, typer.Option(help="Plan only the clips that are on disk.")] = False,
     strict_decode: Annotated[bool, typer.Option(help="Concealed decoding errors are failures.")] = False,
-    seed: Annotated[int, typer.Option(help="Order of clips, and choice of a fraction.")] = 0,
+    seed: Annotated[int, typer.Option(help="Order of clips, and choice of a fraction.", min=0)] = 0,
     limit: Annotated[
         int | None,
         typer.Option(help="Build only N of the planned clips.", min=1, show_default=False),
@@ -114,7 +123,9 @@ def build_dataset(
     forbid_leaks: Annotated[bool, typer.Option(help="Exit 1 where a video is in two splits.")] = False,
     retry_failed: Annotated[bool, typer.Option(help="Try the failed and missing clips of a build again.")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
-    max_failures: Annotated[float, typer.Option(metavar="P", help="Exit 1 above so many percent failed.")] = 5.0,
+    max_failures: Annotated[
+        float, typer.Option(metavar="P", help="Exit 1 above so many percent failed.", min=0, max=100)
+    ] = 5.0,
     timeout: Annotated[float, typer.Option(help="Seconds that one clip may take.", min=0.1)] = 120.0,
     transcoder: Annotated[str, typer.Option(help="pyav (in process) or ffmpeg (a program per clip)")] = "pyav",
     follow_symlinks: Annotated[bool, typer.Option(help="Accept links that lead out of a source folder.")] = False,

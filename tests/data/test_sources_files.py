@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.data.trees import raw_name, touch
 from vidkit.data.sources.common import note, split_of_name
@@ -104,6 +106,15 @@ def test_link_to_a_parent_is_no_loop(tmp_path: Path) -> None:
     assert index(root, follow=True)[0].videos == ["up/a/y.mp4", "x.mp4"]
 
 
+def test_a_neighbour_with_a_longer_name_is_outside(tmp_path: Path) -> None:
+    touch(tmp_path, "root/a.mp4", "root-2/sub/b.mp4")
+    (tmp_path / "root/b.mp4").symlink_to(tmp_path / "root-2/sub/b.mp4")
+    (tmp_path / "root/sub").symlink_to(tmp_path / "root-2/sub")
+    files, _ = index(tmp_path / "root")
+    assert files.videos == ["a.mp4", "b.mp4"]
+    assert files.outside == {"b.mp4"}
+
+
 def test_links_to_themselves(tmp_path: Path) -> None:
     (tmp_path / "x.mp4").symlink_to("x.mp4")
     (tmp_path / "a").symlink_to("b")
@@ -183,6 +194,32 @@ def test_locate_absolute_below_the_root(finder: PathFinder) -> None:
     # a neighbour whose name begins like the root's is outside
     assert finder.locate(f"{root}-2/val/a/1.mp4").how == "suffix"
     assert finder.locate(f"{root}/../../etc/none.mp4").how == "missing"
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from("ab"), min_size=1, max_size=4), min_size=1, max_size=40),
+    st.lists(st.sampled_from("abc"), min_size=1, max_size=5),
+)
+def test_the_longest_run_is_that_of_every_file_compared(tree: list[list[str]], wanted: list[str]) -> None:
+    # few names and many files, so that more than `_FEW` share one
+    paths = sorted({"/".join([*parts, "x.mp4"]) for parts in tree})
+    finder = PathFinder.of(FileIndex(Path("/nowhere"), paths, []), Path("/nowhere"))
+    parts = [*wanted, "x.mp4"]
+
+    def run(path: str) -> int:
+        own, n = path.split("/"), 0
+        while own[-1 - n :] == parts[-1 - n :] and n < min(len(own), len(parts)):
+            n += 1
+        return n
+
+    longest = max(map(run, paths))
+    best = [path for path in paths if run(path) == longest]
+    found, length = finder._longest(parts)
+    assert ([finder.index.videos[i] for i in found], length) == (best, longest)
+    below = finder.below("/".join(parts), lambda prefix: True, lambda prefix: 0)
+    full = [path for path in paths if path.endswith("/" + "/".join(parts)) or path == "/".join(parts)]
+    assert (None if below.video is None else paths[below.video]) == (full[0] if full else None)
 
 
 def test_ties_are_counted(finder: PathFinder) -> None:

@@ -88,6 +88,8 @@ def build(
     with lock(settings.out):
         state = BuildState(settings.out)
         found = state.existing()
+        if found is None or found["status"] == "complete":
+            state.clear()
         if found is not None:
             _must_be_same(found, identity, table, state)
         if found is not None and found["status"] == "complete":
@@ -101,7 +103,7 @@ def build(
         try:
             state.begin(table, identity)
             planned = slots(table)
-            made = _make_shards(table, planned, settings, state, progress)
+            _make_shards(table, planned, settings, state, progress)
             ledger, facts_of_shards = _write_ledger(table, planned, settings.out, state)
             facts_of_dataset = {**identity, **describe(ledger, facts_of_shards)}
             _write_card(settings.out, facts_of_dataset, facts_of_shards)
@@ -115,7 +117,7 @@ def build(
         ledger=ledger,
         shards=facts_of_shards,
         facts={**facts_of_dataset, "status": "complete"},
-        made=made,
+        made=progress.worked,
         seconds=time.monotonic() - started,
     )
 
@@ -135,8 +137,8 @@ def _must_be_same(
 
 def _make_shards(
     table: pa.Table, planned: list[Slot], settings: BuildSettings, state: BuildState, progress: Progress
-) -> int:
-    """Map `make_shard` over the unfinished shards; returns the clips worked on.
+) -> None:
+    """Map `make_shard` over the unfinished shards.
 
     The first failure stops the others, which stay resumable.
     """
@@ -164,12 +166,13 @@ def _make_shards(
             timeout_s=settings.timeout_s,
             kept=state.kept(slot),
         )
-        make_shard(task, progress.advance, stop.is_set)
+        make_shard(task, progress.advance, progress.already, stop.is_set)
 
     # a thread each, which waits for the child process that does its work
     with ThreadPoolExecutor(settings.workers, thread_name_prefix="shard") as pool:
-        futures = [pool.submit(work, slot) for slot in todo]
+        futures: list[Future[None]] = []
         try:
+            futures += (pool.submit(work, slot) for slot in todo)
             _wait_for(futures)
         except KeyboardInterrupt:
             raise Interrupted from None
@@ -177,7 +180,6 @@ def _make_shards(
             stop.set()  # does nothing once all are done
             for future in futures:
                 future.cancel()
-    return sum(slot.rows for slot in todo)
 
 
 def _wait_for(futures: list[Future[None]]) -> None:

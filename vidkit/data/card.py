@@ -17,8 +17,8 @@ _SHOWN = 20
 
 _RULES = {
     "single": "each clip has one label, which is its class",
-    "label-set": "each distinct set of labels of a multi-label source is a class of its own; its name is the sorted "
-    "labels joined by `+`",
+    "label-set": "each distinct set of labels of a multi-label source is a class of its own, named by its labels, "
+    "sorted and joined by `+`",
     "multi-hot": "a clip has any number of labels and no class id; `multi_hot` holds the ids",
 }
 
@@ -101,16 +101,16 @@ def _head(facts: Mapping[str, Any]) -> str:
     lines = [f"# {_plain(facts['title'] or facts['name'])}", ""]
     if facts["synthetic"]:
         lines += [
-            "> **SYNTHETIC.** These clips are generated, not filmed. They show that the tools work; results on them",
-            "> say nothing about real video.",
+            "> **SYNTHETIC.** These clips are generated, not filmed. They show that the tools work;",
+            "> results on them say nothing about real video.",
             "",
         ]
     if facts["description"]:
         lines += [_plain(facts["description"]), ""]
     sources = ", ".join(facts["sources"])
     lines += [
-        f"`{facts['name']}`: {counts['ok']:,} clips of {len(_names(facts)):,} classes in {counts['shards']:,} shards "
-        f"({bytes_words(counts['bytes'])}, {counts['frames']:,} frames), from {sources}.",
+        f"`{facts['name']}`: {counts['ok']:,} clips of {len(_names(facts)):,} classes in {counts['shards']:,} "
+        f"shards ({bytes_words(counts['bytes'])}, {counts['frames']:,} frames), from {sources}.",
         "",
     ]
     if not facts["flip"]:
@@ -128,11 +128,16 @@ def _names(facts: Mapping[str, Any]) -> Sequence[str]:
 
 def _counts(facts: Mapping[str, Any]) -> str:
     rows = [(name, *_tally(of)) for name, of in facts["splits"].items()]
-    splits = _table(("split", *_TALLY), [*rows, ("all", *_tally(facts["counts"]))])
+    lines = ["## Clips", "", "Every planned clip is counted: planned = ok + failed + missing.", ""]
+    lines.append(_table(("split", *_TALLY), [*rows, ("all", *_tally(facts["counts"]))]))
     rows = [(name, of["version"] or "", *_tally(of)) for name, of in facts["sources"].items()]
-    sources = _table(("source", "version", *_TALLY), rows, left=2)
-    text = "Every planned clip is counted: planned = ok + failed + missing.\n"
-    return f"## Clips\n\n{text}\n{splits}\n{sources}"
+    lines += [_table(("source", "version", *_TALLY), rows), "What the sources gave:", ""]
+    for name, of in facts["sources"].items():
+        matching = of["matching"]
+        found = [f"{count:,} {words}" for words, count in matching["counts"].items()]
+        told = "; ".join(part for part in (matching["layout"], ", ".join(found)) if part)
+        lines += [f"- {name}: {_plain(told)}", *(f"  - {_plain(note)}" for note in matching["notes"])]
+    return "\n".join([*lines, ""])
 
 
 def _tally(of: Mapping[str, Any]) -> tuple[str, ...]:
@@ -170,14 +175,15 @@ def _labels(facts: Mapping[str, Any]) -> str:
     ]
     folded = facts["folded"]
     if folded:
-        rows = [(f["label_set"], f"{f['clips']:,}", f["into"] or "none: `label-set-not-kept`") for f in folded[:_SHOWN]]
-        lines += [f"{len(folded):,} label sets are no classes of their own:", ""]
+        nowhere = "none: `label-set-not-kept`"
+        rows = [(f["label_set"], f"{f['clips']:,}", f["into"] or nowhere) for f in folded[:_SHOWN]]
+        lines += [f"Label sets that are no classes of their own: {len(folded):,}", ""]
         lines += [_table(("label set", "clips", "goes to"), rows, right=[1]) + _more(folded)]
     absent = facts["absent"]
     if absent["classes"]:
         names = ", ".join(_plain(name) for name in absent["classes"][:_SHOWN])
         dots = ", ..." if len(absent["classes"]) > _SHOWN else ""
-        lines += [f"{len(absent['classes']):,} classes have no clip: {names}{dots}", ""]
+        lines += [f"Classes without a clip: {len(absent['classes']):,} ({names}{dots})", ""]
     if absent["notes"]:
         lines += [*(f"- {_plain(note)}" for note in absent["notes"]), ""]
     return "\n".join(lines)
@@ -209,7 +215,7 @@ def _failures(facts: Mapping[str, Any]) -> str:
         lines += ["None."]
     if facts["counts"]["with_warnings"]:
         count = facts["counts"]["with_warnings"]
-        lines += ["", f"{count:,} stored clips have warnings: damage in the source that the decoder concealed."]
+        lines += ["", f"Stored clips with warnings (damage in the source that the decoder concealed): {count:,}"]
     return "\n".join([*lines, ""])
 
 
@@ -220,7 +226,7 @@ def _leaks(leaks: Sequence[Mapping[str, Any]]) -> str:
         (leak["kind"], leak["source"], leak["value"][:40], ", ".join(leak["splits"]), f"{len(leak['clip_ids']):,}")
         for leak in leaks[:_SHOWN]
     ]
-    text = f"{len(leaks):,} originals (`group`) or files (`file`, by sha256) are in more than one split:"
+    text = f"Originals (`group`) and files (`file`, by sha256) in more than one split: {len(leaks):,}"
     head = ("kind", "source", "value", "splits", "clips")
     return f"## Split leaks\n\n{text}\n\n{_table(head, rows, right=[4])}{_more(leaks)}"
 
@@ -244,17 +250,15 @@ def _more(items: Sequence[Any]) -> str:
     return f"\n... and {len(items) - _SHOWN:,} more, in `dataset.json`.\n" if len(items) > _SHOWN else ""
 
 
-def _table(
-    head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1, right: Iterable[int] | None = None
-) -> str:
-    """A Markdown table; columns from `left` on that are `right`, or all counts, are aligned right."""
-    numeric = set(right) if right is not None else {i for i, name in enumerate(head) if name in _TALLY and i >= left}
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
+    """A Markdown table; counts, and the columns in `right`, are aligned right."""
+    numeric = {*right, *(i for i, name in enumerate(head) if name in _TALLY)}
     lines = [head, ["---:" if i in numeric else "---" for i in range(len(head))], *rows]
     return "\n".join(f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines) + "\n"
 
 
 def _cell(text: str) -> str:
-    return _plain(text).replace("|", "\\|") if not text.startswith("---") else text
+    return _plain(text).replace("|", "\\|")
 
 
 def _plain(text: str) -> str:

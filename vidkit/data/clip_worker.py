@@ -13,9 +13,11 @@ import errno
 import hashlib
 import io
 import os
+import pickle
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 import time
@@ -34,6 +36,14 @@ _WHOLE_FILE_BYTES = 256 << 20
 
 #: The child's program. The current folder is taken off the path: nothing there may stand in for a library.
 _CHILD = "import sys; sys.path[:] = filter(None, sys.path); from vidkit.data.clip_worker import main; main()"
+
+#: What the child says once its libraries are loaded, and how long that may take.
+_READY = b"ready"
+_START_S = 120
+
+#: More than a stored clip can come to; a longer answer is rubbish. Once begun, it may not pause for so long.
+_LONGEST_ANSWER = 1 << 30
+_ANSWER_S = 10
 
 _LIVENESS_S = 0.2  # how often a waiting parent looks whether it should stop
 
@@ -162,24 +172,48 @@ class ClipWorker:
             Stopped: `should_stop` said so.
             BuildError: the child cannot be started.
         """
+        fresh = self._link is None
+        outcome = self._run(job)
+        if outcome.error == "crashed" and self._link is None and not fresh:
+            # an earlier clip may have hurt the process: a clip is to blame only for a process of its own
+            outcome = self._run(job)
+        return outcome
+
+    def _run(self, job: ClipJob) -> ClipOutcome:
         link = self._link or self._start()
-        deadline = time.monotonic() + self.timeout_s
         try:
             link.send(job)
-            while not link.poll(_LIVENESS_S):
-                if self.should_stop():
-                    self._kill()
-                    raise Stopped
-                if time.monotonic() > deadline:
-                    self._kill()
-                    return ClipOutcome(error="timeout", message=f"stopped after {self.timeout_s:g} s")
-            outcome: ClipOutcome = link.recv()
-        except (EOFError, ConnectionError, BrokenPipeError):
+            if not self._wait(link, self.timeout_s):
+                self._kill()
+                return ClipOutcome(error="timeout", message=f"stopped after {self.timeout_s:g} s")
+            answer = link.recv_bytes(_LONGEST_ANSWER)
+        except (EOFError, OSError):
             return ClipOutcome(error="crashed", message=f"the decoding process died: {self._kill()}")
+        try:
+            outcome = pickle.loads(answer)
+        except Exception:  # a process whose memory is damaged can say anything
+            outcome = None
+        if not isinstance(outcome, ClipOutcome):
+            self._kill()
+            return ClipOutcome(error="crashed", message="the decoding process gave no usable answer")
         return outcome
+
+    def _wait(self, link: Connection[Any, Any], limit_s: float) -> bool:
+        """Whether there is something to read (or the end) within the limit."""
+        deadline = time.monotonic() + limit_s
+        while not link.poll(_LIVENESS_S):
+            if self.should_stop():
+                self._kill()
+                raise Stopped
+            if time.monotonic() > deadline:
+                return False
+        return True
 
     def _start(self) -> Connection[Any, Any]:
         ours, theirs = socket.socketpair()
+        # `recv_bytes` waits for the whole of an answer that has begun, without looking at the time
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", _ANSWER_S, 0))
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", _ANSWER_S, 0))
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _CHILD, str(theirs.fileno()), str(os.getpid())],
@@ -194,8 +228,18 @@ class ClipWorker:
             raise BuildError(f"cannot start a worker process: {error}", hint="lower --workers") from None
         finally:
             theirs.close()
-        self._link = Connection(ours.detach())
-        return self._link
+        link = self._link = Connection(ours.detach())
+        # loading libraries is not the first clip's time, and failing to load them is no clip's fault
+        try:
+            ready = self._wait(link, _START_S) and link.recv_bytes(len(_READY)) == _READY
+        except (EOFError, OSError):
+            ready = False
+        if not ready:
+            raise BuildError(
+                f"a worker process did not start: {self._kill()}",
+                hint="see what it printed above; `vidkit doctor` names what is missing",
+            )
+        return link
 
     def _kill(self) -> str:
         """Kill the child and what it started; returns how it ended, in words."""
@@ -252,4 +296,6 @@ def main() -> None:
     """Entry of the child: the link's file descriptor and the parent's process id are its arguments."""
     _die_with(int(sys.argv[2]))
     with Connection(int(sys.argv[1])) as link:
+        _transcoder("pyav")
+        link.send_bytes(_READY)
         serve(link)

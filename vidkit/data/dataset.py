@@ -92,6 +92,10 @@ def read_facts(root: Path) -> dict[str, Any]:
             field="format",
             hint="upgrade vidkit: pip install -U vidkit",
         )
+    if facts.get("status") not in ("building", "complete"):
+        raise DatasetError(
+            f"{facts.get('status')!r} is neither building nor complete", file=path, field="status", hint=_REBUILD
+        )
     return dict(facts)
 
 

@@ -48,7 +48,7 @@ def lay_out(table: pa.Table, *, clips_per_shard: int, seed: int, limit: int | No
     """
     table = table.take(pc.sort_indices(table["clip_id"]))
     order = np.random.default_rng(seed).permutation(table.num_rows)[:limit]
-    splits = np.asarray(table["split"].to_pandas(), dtype=object)[order] if len(order) else np.empty(0, object)
+    splits = np.array(table["split"].to_pylist(), dtype=object)[order]
     picked: list[np.ndarray] = [order[splits == split] for split in SPLITS]
     table = table.take(pa.array(np.concatenate(picked), pa.int64()))
     keys = [f"{i:08d}" for i in range(table.num_rows)]

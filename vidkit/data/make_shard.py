@@ -62,12 +62,14 @@ class ShardTask:
 def make_shard(
     task: ShardTask,
     on_clip: Callable[[str], None] = lambda status: None,
+    on_found: Callable[[str], None] = lambda status: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> ShardFacts | None:
     """Make, or finish making, one shard.
 
     Args:
-        on_clip: called with "ok", "failed" or "missing" for each planned clip.
+        on_clip: called with "ok", "failed" or "missing" for each clip that was worked on.
+        on_found: likewise, for each clip that an earlier attempt or build had finished.
         should_stop: asked between clips and while waiting for one.
 
     Returns:
@@ -82,18 +84,19 @@ def make_shard(
         ClipWorker(task.timeout_s, should_stop) as worker,
     ):
         for row in writer.rows:
-            on_clip(row["status"])
+            on_found(row["status"])
         for row in task.rows[len(writer.rows) :]:
             if should_stop():
                 raise Stopped
             clip: bytes | None
-            if row["key"] in task.kept:
+            kept = row["key"] in task.kept
+            if kept:
                 outcome = dict(task.kept[row["key"]])
                 clip = shards.read_sample(task.tar, outcome["offset"], outcome["nbytes"])
             else:
                 outcome, clip = _make_clip(row, task, worker)
             writer.add(outcome, clip, sample_meta(row, outcome) if clip is not None else None)
-            on_clip(outcome["status"])
+            (on_found if kept else on_clip)(outcome["status"])
         return writer.finish()
 
 

@@ -41,6 +41,9 @@ _CAN_SKIP = frozenset({"h264", "hevc"})
 #: Makes a decoder report damage as an error instead of guessing the missing picture.
 STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
+#: Titles in other encodings must not stop a clip; from version 19 PyAV never raises for them.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 #: A file whose header promises this much more than its streams hold was cut off.
 _MISSING_S = 0.5
 
@@ -95,7 +98,7 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[tuple[Any, A
             stream,
             mode="r",
             buffer_size=1 << 18,
-            metadata_errors="replace",
+            **_METADATA,
             # an opened file must not open others: no protocols, and no demuxer that follows references
             container_options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
         )
@@ -115,6 +118,19 @@ def open_video(source: Source, *, strict: bool = False) -> Iterator[tuple[Any, A
         if strict:
             video.codec_context.options = STRICT
         yield container, video
+
+
+@contextmanager
+def _failing_as_clip_error() -> Iterator[None]:
+    """What a damaged index makes demuxer and PyAV raise, as the error of a clip."""
+    try:
+        yield
+    except av.error.EOFError as error:
+        raise ClipError("truncated", _words(error)) from None
+    except av.error.FFmpegError as error:
+        raise ClipError("decode-error", _words(error)) from None
+    except (IndexError, OverflowError) as error:  # PyAV: a stream that appears on the way, a time out of range
+        raise ClipError("decode-error", f"the demuxer gave up: {error}") from None
 
 
 def _words(error: Exception) -> str:
@@ -166,7 +182,7 @@ def build_index(container: Any, video: Any) -> FrameIndex:
     untimed = False
     end_s = 0.0
     others = [s for s in container.streams if s.type in ("audio", "video")]
-    try:
+    with _failing_as_clip_error():
         for packet in container.demux(others):
             if not packet.size:
                 continue
@@ -185,10 +201,6 @@ def build_index(container: Any, video: Any) -> FrameIndex:
                     shown.append((packet.pts, total))
                 last_duration = packet.duration or last_duration
             total += 1
-    except av.error.FFmpegError as error:
-        raise ClipError(
-            "truncated" if isinstance(error, av.error.EOFError) else "decode-error", _words(error)
-        ) from None
     if promised and total < promised:
         raise ClipError("truncated", f"{total} of {promised} frames are in the file")
     if container.duration and end_s:
@@ -198,6 +210,8 @@ def build_index(container: Any, video: Any) -> FrameIndex:
             raise ClipError("truncated", f"the last {missing_s:.1f} s that the header promises are not in the file")
     if not total:
         raise ClipError("truncated" if promised else "no-video-stream", "the video stream holds no packet")
+    if hidden == total:
+        raise ClipError("decode-error", f"the edit list shows none of {total} frames")
 
     rate = video.average_rate or video.guessed_rate or Fraction(25)
     shown.sort()
@@ -208,7 +222,7 @@ def build_index(container: Any, video: Any) -> FrameIndex:
     gap = last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * video.time_base)))
     return FrameIndex(
         pts=pts,
-        duration=pts[-1] - pts[0] + gap,
+        duration=pts[-1] - pts[0] + max(1, gap),
         time_base=video.time_base,
         position=tuple(k for _, k in shown),
         starts=tuple(starts),
@@ -219,13 +233,14 @@ def build_index(container: Any, video: Any) -> FrameIndex:
 
 def _index_by_decoding(container: Any, video: Any, rate: Fraction) -> FrameIndex:
     """Count what comes out where packets do not tell: AVI without times, packed or hidden pictures."""
-    container.seek(0)
-    tick = round(1 / (rate * video.time_base))
+    tick = max(1, round(1 / (rate * video.time_base)))
     times: list[int] = []
-    for frame in _decode_packets(video, container.demux(video), None):
-        guess = times[-1] + tick if times else 0
-        time = frame.pts if frame.pts is not None else frame.dts
-        times.append(time if time is not None and (not times or time > times[-1]) else guess)
+    with _failing_as_clip_error():
+        container.seek(0)
+        for frame in _decode_packets(video, container.demux(video), None):
+            guess = times[-1] + tick if times else 0
+            time = frame.pts if frame.pts is not None else frame.dts
+            times.append(time if time is not None and (not times or time > times[-1]) else guess)
     if not times:
         raise ClipError("decode-error", "no frame could be decoded")
     return FrameIndex(
@@ -287,9 +302,16 @@ def decode(
     order = sorted(set(wanted))
     if order and not 0 <= order[0] <= order[-1] < len(index):
         raise IndexError(f"frames {order[0]} to {order[-1]} of a clip of {len(index)} frames")
-    if not index.by_time:
-        yield from _decode_by_count(container, video, order, strict)
-        return
+    with _failing_as_clip_error():
+        if index.by_time:
+            yield from _decode_by_time(container, video, index, order, strict)
+        else:
+            yield from _decode_by_count(container, video, order, strict)
+
+
+def _decode_by_time(
+    container: Any, video: Any, index: FrameIndex, order: list[int], strict: bool
+) -> Iterator[tuple[int, Any]]:
     container.seek(0)
     video.codec_context.flush_buffers()
     for start, group in _groups(index, order):

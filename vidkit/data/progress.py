@@ -54,6 +54,11 @@ class Progress:
     def done(self) -> int:
         return sum(self.counts.values())
 
+    @property
+    def worked(self) -> int:
+        """Units that this run finished itself."""
+        return self.done - self._skipped
+
     def already(self, status: str, by: int = 1) -> None:
         """Count units that an earlier run finished; they say nothing about speed."""
         with self._lock:
@@ -68,7 +73,7 @@ class Progress:
 
     def rate(self) -> float:
         """Units per second of this run."""
-        return (self.done - self._skipped) / max(1e-9, time.monotonic() - self._started)
+        return self.worked / max(1e-9, time.monotonic() - self._started)
 
     def line(self) -> str:
         rate = self.rate()

@@ -74,8 +74,10 @@ class ShardWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._tar_file.close()
-        self._journal_file.close()
+        try:
+            self._tar_file.close()  # writes what is buffered, so it can fail
+        finally:
+            self._journal_file.close()
 
     def add(self, row: dict[str, Any], clip: bytes | None, meta: dict[str, Any] | None) -> None:
         """Append a planned clip's row, and its sample where it has one.
@@ -168,8 +170,14 @@ def settle(tar: Path, journal: Path) -> None:
     if not part.exists() or tar.with_name(tar.name + ".part").exists():
         return
     done, facts = _last_line(part)
-    if done and (facts is None or (tar.exists() and tar.stat().st_size == facts["bytes"])):
+    if done and facts is None:
+        tar.unlink(missing_ok=True)
+    if done and _is_there(tar, facts):
         part.replace(journal)
+
+
+def _is_there(tar: Path, facts: dict[str, Any] | None) -> bool:
+    return facts is None or (tar.exists() and tar.stat().st_size == facts["bytes"])
 
 
 def _last_line(journal: Path) -> tuple[bool, dict[str, Any] | None]:
@@ -188,8 +196,8 @@ def finished(tar: Path, journal: Path) -> bool:
     """Whether a shard was finished: its journal has the final name and its tar the size noted there."""
     if not journal.exists():
         return False
-    facts = _last_line(journal)[1]
-    return facts is None or (tar.exists() and tar.stat().st_size == facts["bytes"])
+    done, facts = _last_line(journal)
+    return done and _is_there(tar, facts)
 
 
 def read_sample(tar: Path, offset: int, nbytes: int) -> bytes:

@@ -45,6 +45,11 @@ def lock(out: Path) -> Iterator[None]:
             raise BuildError(
                 f"another build is at work in {out}", hint="wait until it ends, or give another --out"
             ) from None
+        except OSError as error:
+            raise BuildError(
+                f"cannot lock {out / folder.LOCK}: {error.strerror}",
+                hint="give an --out on a file system that has locks (a local disk)",
+            ) from None
         yield
 
 
@@ -71,6 +76,11 @@ class BuildState:
                 hint="give an --out that is new or empty",
             )
         return None
+
+    def clear(self) -> None:
+        """Remove what a kill left before the first build had begun, or after the last one was complete."""
+        if self.work.exists():
+            shutil.rmtree(self.work)
 
     def begin(self, table: pa.Table, facts: Mapping[str, Any]) -> None:
         """Note what is being built; from here on the folder belongs to this plan and these settings."""

@@ -25,6 +25,15 @@ TRIM_SLACK_S = 1.0
 #: x264 gives the same bytes on every processor; without it, also not on sizes that are no multiple of 16.
 _X264 = "threads=1:cpu-independent=1"
 
+#: Longest side that H.264 allows.
+_MAX_SIDE = 16384
+
+#: Mean rates outside these come from damaged times; within them MP4's 32-bit ticks suffice.
+_RATES = (Fraction(1, 100_000), Fraction(100_000))
+
+#: Frames of a stored clip; nine hours at 30 frames a second. More come from damaged times, and fill the memory.
+_MOST_FRAMES = 1_000_000
+
 _SCALER = "flags=bicubic+accurate_rnd+bitexact+full_chroma_int"
 
 
@@ -156,17 +165,19 @@ def _choose(index: media.FrameIndex, span: range, settings: EncodeSettings) -> _
     end = index.pts[span.stop] if span.stop < len(index) else index.pts[0] + index.duration
     duration = end - pts[0]
     seconds = duration * index.time_base
+    if not _RATES[0] <= len(pts) / seconds <= _RATES[1]:
+        raise ClipError("decode-error", f"{len(pts)} frames in {float(seconds):g} s: the times make no sense")
     wanted_rate = None if settings.fps is None else Fraction(settings.fps).limit_denominator(1001)
     count = len(pts) if wanted_rate is None else max(1, round(seconds * wanted_rate))
     limited = settings.max_frames is not None and count > settings.max_frames
     if limited:
         count = settings.max_frames or count
+    elif count > _MOST_FRAMES:
+        raise ClipError("decode-error", f"{count:,} frames would be stored: the times make no sense")
     elif wanted_rate is None:
         shown = tuple((i, p - pts[0]) for i, p in zip(span, pts, strict=True))
         return _Timing(shown, index.time_base, duration, Fraction(len(pts)) / seconds)
-    rate = wanted_rate if wanted_rate and not limited else Fraction(count) / seconds
-    if rate.numerator >= 1 << 31:  # MP4 counts ticks per second in 32 bits
-        rate = rate.limit_denominator(10_000)
+    rate = _in_32_bits(wanted_rate if wanted_rate and not limited else Fraction(count) / seconds)
     chosen = []
     at = 0
     step = 1 / (rate * index.time_base)
@@ -176,6 +187,13 @@ def _choose(index: media.FrameIndex, span: range, settings: EncodeSettings) -> _
             at += 1
         chosen.append((span.start + at, k))
     return _Timing(tuple(chosen), 1 / rate, count, rate)
+
+
+def _in_32_bits(rate: Fraction) -> Fraction:
+    """The rate as near as 32-bit numerators and denominators come to it."""
+    if max(rate.numerator, rate.denominator) < 1 << 31:
+        return rate
+    return rate.limit_denominator(10_000) if rate > 1 else 1 / (1 / rate).limit_denominator(10_000)
 
 
 def _in_time(frames: Iterator[tuple[int, Any]], timing: _Timing) -> Iterator[tuple[Any, int]]:
@@ -190,11 +208,18 @@ def _in_time(frames: Iterator[tuple[int, Any]], timing: _Timing) -> Iterator[tup
 
 
 def stored_size(width: int, height: int, settings: EncodeSettings) -> tuple[int, int]:
-    """(width, height) of the stored clip for a source shown at `width` x `height`; both even."""
+    """(width, height) of the stored clip for a source shown at `width` x `height`; both even.
+
+    Raises:
+        ClipError: `encode-error` where H.264 has no such size.
+    """
     if settings.fit == "crop":
         return settings.size, settings.size
     short = min(width, height)
-    return tuple(max(2, 2 * round(side * settings.size / short / 2)) for side in (width, height))  # type: ignore[return-value]
+    stored = [max(2, 2 * round(side * settings.size / short / 2)) for side in (width, height)]
+    if max(stored) > _MAX_SIDE:
+        raise ClipError("encode-error", f"{stored[0]}x{stored[1]} is more than H.264 allows ({_MAX_SIDE} a side)")
+    return stored[0], stored[1]
 
 
 class _Fitter:
@@ -207,7 +232,7 @@ class _Fitter:
         self.source_size: tuple[int, int] = (0, 0)
 
     def fit(self, frame: Any) -> Any:
-        rotation = round(frame.rotation) % 360
+        rotation = round(frame.rotation / 90) * 90 % 360
         key = (frame.width, frame.height, frame.format.name, rotation)
         if key != self.key:
             self._build(frame, rotation)
@@ -233,8 +258,8 @@ class _Fitter:
         )
         chain = [self.source]
         if self.settings.fit == "crop":
-            side = min(shown_w, shown_h)
-            chain.append(graph.add("crop", f"{max(1, round(side / aspect))}:{side}"))
+            side = max(2, min(shown_w, shown_h))  # chroma has half the pixels, and needs one
+            chain.append(graph.add("crop", f"{min(width, max(2, round(side / aspect)))}:{min(height, side)}"))
         # scale before turning: there are fewer pixels to turn
         scale_to = (out_h, out_w) if turned else (out_w, out_h)
         chain.append(graph.add("scale", f"{scale_to[0]}:{scale_to[1]}:{_SCALER}:out_range=tv"))
@@ -287,8 +312,7 @@ def _mux(output: Any, packets: list[Any], lasts: dict[int, int]) -> None:
 
 
 def _add_stream(output: Any, picture: Any, timing: _Timing, options: dict[str, str]) -> Any:
-    rate = timing.rate if timing.rate.numerator < 1 << 31 else timing.rate.limit_denominator(10_000)
-    stream = output.add_stream("libx264", rate=rate, options=options)
+    stream = output.add_stream("libx264", rate=_in_32_bits(timing.rate), options=options)
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     context = stream.codec_context
     context.time_base = timing.time_base

@@ -119,7 +119,8 @@ def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
     batch, tokens, _ = x_BND.shape
     if x_BND.device.type != "cpu" or batch * tokens <= CPU_TOKENS:
         return (x_BND,)
-    return x_BND.split(max(1, CPU_TOKENS // tokens))
+    clips = max(1, CPU_TOKENS // tokens)
+    return tuple(x_BND[first : first + clips] for first in range(0, batch, clips))
 
 
 def join(parts: list[Tensor]) -> Tensor:

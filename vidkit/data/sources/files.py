@@ -189,14 +189,13 @@ class PathFinder:
     given_root: str
     """The root as the user wrote it, made absolute: list files hold that form."""
     _exact: dict[str, int] = field(default_factory=dict)
-    _by_name: dict[str, list[int]] = field(default_factory=dict)
+    _endings: dict[int, dict[str, list[int]]] = field(default_factory=dict)
+    """Number of last parts -> those parts -> files that end with them."""
 
     @classmethod
     def of(cls, index: FileIndex, folder: Path) -> PathFinder:
         made = cls(index, os.path.abspath(folder))
-        for i, path in enumerate(index.videos):
-            made._exact[path] = i
-            made._by_name.setdefault(path.rpartition("/")[2], []).append(i)
+        made._exact = {path: i for i, path in enumerate(index.videos)}
         return made
 
     def locate(self, text: str, *, base: str = "") -> Located:
@@ -224,8 +223,8 @@ class PathFinder:
         found = next((self._exact[path] for path in safe if path in self._exact), None)
         if found is not None:
             return Located(found, "exact")
-        if not safe or ".." in text.split("/"):
-            return Located(None, "missing" if safe else "unsafe")
+        if not safe:
+            return Located(None, "unsafe")
         return self._by_suffix(safe[0].split("/"))
 
     def below(self, text: str, accept: Callable[[str], bool], rank: Callable[[str], int]) -> Located:
@@ -233,27 +232,51 @@ class PathFinder:
         norm = posixpath.normpath(text)
         if posixpath.isabs(text) or norm == ".." or norm.startswith("../"):
             return Located(None, "unsafe")
+        parts = norm.split("/")
+        candidates, length = self._longest(parts)
         fitting: list[tuple[int, str, int]] = []
-        for i in self._by_name.get(norm.rpartition("/")[2], ()):
+        for i in candidates if length == len(parts) else ():
             path = self.index.videos[i]
-            if path == norm or path.endswith("/" + norm):
-                prefix = path[: len(path) - len(norm)]
-                if accept(prefix):
-                    fitting.append((rank(prefix), path, i))
+            prefix = path[: len(path) - len(norm)]
+            if accept(prefix):
+                fitting.append((rank(prefix), path, i))
         if not fitting:
             return Located(None, "missing")
         return Located(min(fitting)[-1], "exact", others=len(fitting) - 1)
 
     def _by_suffix(self, parts: list[str]) -> Located:
-        candidates = self._by_name.get(parts[-1], [])
-        if not candidates:
+        best, length = self._longest(parts)
+        if not best:
             return Located(None, "missing")
-        lengths = [_common_suffix(parts, self.index.videos[i].split("/")) for i in candidates]
-        longest = max(lengths)
-        best = [i for i, length in zip(candidates, lengths, strict=True) if length == longest]
-        if longest == 1 and len(best) > 1:
+        if length == 1 and len(best) > 1:
             return Located(None, "ambiguous", others=len(best))
         return Located(best[0], "suffix", others=len(best) - 1)
+
+    def _longest(self, parts: list[str]) -> tuple[list[int], int]:
+        """(files with the longest run of last parts in common with `parts`, in sorted order; its length)."""
+        best, length = self._ending_with(parts, 1), 1
+        # a name that very many files have: one look-up for each part, not one comparison for each file
+        while len(best) > _FEW and length < len(parts):
+            longer = self._ending_with(parts, length + 1)
+            if not longer:
+                return best, length
+            best, length = longer, length + 1
+        lengths = [_common_suffix(parts, self.index.videos[i].split("/")) for i in best]
+        longest = max(lengths, default=0)
+        return [i for i, length in zip(best, lengths, strict=True) if length == longest], longest
+
+    def _ending_with(self, parts: list[str], number: int) -> list[int]:
+        if number not in self._endings:
+            endings = self._endings[number] = {}
+            for i, path in enumerate(self.index.videos):
+                own = path.rsplit("/", number)
+                if len(own) >= number:
+                    endings.setdefault("/".join(own[-number:]), []).append(i)
+        return self._endings[number].get("/".join(parts[-number:]), [])
+
+
+#: so many files of one name are compared one by one
+_FEW = 8
 
 
 def _common_suffix(a: list[str], b: list[str]) -> int:

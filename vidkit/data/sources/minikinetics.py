@@ -138,11 +138,12 @@ def _fullest(
     if len(places) == 1:
         return places[0][1], places[0][2]
     ids = {item[1] for listed in wanted.values() for item in listed}
-    held = [(sum(bool(YoutubeIndex(files, lookup).all_of(i)) for i in ids), files) for _, files, _ in places]
-    best = max(range(len(places)), key=lambda place: (held[place][0], -place))
+    indexes = [YoutubeIndex(files, lookup) for _, files, _ in places]
+    held = [sum(bool(index.all_of(youtube_id)) for youtube_id in ids) for index in indexes]
+    best = max(range(len(places)), key=lambda place: (held[place], -place))
     matching.notes.append(
-        f"videos are taken from the {'kinetics' if best else 'minikinetics'} folder, which holds {held[best][0]:,} "
-        f"of the {len(ids):,} listed ids (the other holds {held[1 - best][0]:,})"
+        f"videos are taken from the {'kinetics' if best else 'minikinetics'} folder, which holds {held[best]:,} "
+        f"of the {len(ids):,} listed ids (the other holds {held[1 - best]:,})"
     )
     return places[best][1], places[best][2]
 
