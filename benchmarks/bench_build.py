@@ -42,7 +42,7 @@ class Job:
     encode: str
     """[encode] of the spec; as in manifests/."""
     scale: str
-    """ffmpeg filters that give the same picture; filmed clips can have pixels that are not square."""
+    """ffmpeg filters that give the same picture."""
     ffmpeg: tuple[str, ...]
     """ffmpeg's encoder options."""
     max_frames: int | None
@@ -53,13 +53,13 @@ class Job:
 
 _SMALL: dict[str, Any] = {
     "encode": 'size = 64\nfit = "crop"\nmax_frames = 100\ngop = 30\n',
-    "scale": "crop='min(iw,ih/sar)':'min(iw*sar,ih)',scale=64:64,setsar=1",
+    "scale": "crop='min(iw,ih)':'min(iw,ih)',scale=64:64",
     "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "30"),
     "max_frames": 100,
 }
 _LARGE: dict[str, Any] = {
     "encode": 'size = 256\nfit = "short-side"\nmax_frames = "none"\ngop = 12\ntune = "fastdecode"\n',
-    "scale": "scale='2*round(iw*sar*128/min(iw*sar,ih))':'2*round(ih*128/min(iw*sar,ih))',setsar=1",
+    "scale": "scale='2*round(iw*128/min(iw,ih))':'2*round(ih*128/min(iw,ih))'",
     "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "12", "-tune", "fastdecode"),
     "max_frames": None,
 }
@@ -118,7 +118,7 @@ def media_folder() -> Path | None:
 def vidkit_command(job: Job, source: Path, spec: Path, clips: int) -> list[str]:
     """The command without --out. The spec keeps one split, so that two workers get a shard each, as even
     as the many shards of a full build are in the long run."""
-    classes = "kinetics400" if job.source == "kinetics" else "tinyvirat26\"\nmulti_label = true\nversion = \"v1"
+    classes = "kinetics400" if job.source == "kinetics" else 'tinyvirat26"\nmulti_label = true\nversion = "v1'
     spec.write_text(
         f'name = "bench"\ntitle = "bench"\n[labels]\nrule = "label-set"\n[encode]\n{job.encode}'
         f'[[sources]]\nname = "{job.source}"\nkind = "{job.source}"\nclasses = "{classes}"\n'
@@ -194,7 +194,9 @@ def binaries() -> dict[str, str]:
     return {name: path for name, path in found.items() if path}
 
 
-def measure_job(job: Job, work: Path, rounds: int, clips: int, distinct: int, programs: dict[str, str]) -> dict[str, Any]:
+def measure_job(
+    job: Job, work: Path, rounds: int, clips: int, distinct: int, programs: dict[str, str]
+) -> dict[str, Any]:
     """Rounds of all contenders on one job."""
     source = work / f"{'real' if job.real else job.source}-{clips}"
     make_sources(job, source, clips, distinct)
@@ -206,7 +208,9 @@ def measure_job(job: Job, work: Path, rounds: int, clips: int, distinct: int, pr
     few = min(WORKERS, clips)
     contenders: dict[str, Callable[[int], dict[str, Any]]] = {
         "vidkit": lambda turn: run_vidkit(command, out, shapes, clips),
-        "vidkit, 2 clips": lambda turn: run_vidkit([*command, "--limit", str(few), "--clips-per-shard", "1"], out, {}, few),
+        "vidkit, 2 clips": lambda turn: run_vidkit(
+            [*command, "--limit", str(few), "--clips-per-shard", "1"], out, {}, few
+        ),
     }
     for name, binary in programs.items():
         contenders[name] = lambda turn, n=name, b=binary: run_ffmpeg(n, b, job, files, out, shapes)  # type: ignore[misc]
@@ -228,7 +232,9 @@ def summary(runs: dict[str, list[dict[str, Any]]], clips: int, few: int) -> dict
     """Medians, and ratios of clips/s turn by turn: whole commands, and without what every build costs once."""
     seconds = {name: [run["seconds"] for run in found] for name, found in runs.items()}
     start_up = seconds.pop("vidkit, 2 clips")
-    beyond = [(s - first) * clips / max(1, clips - few) for s, first in zip(seconds["vidkit"], start_up, strict=True)]
+    beyond = [
+        (s - first) * clips / max(1, clips - few) for s, first in zip(seconds["vidkit"], start_up, strict=True)
+    ]
     others = [name for name in seconds if name != "vidkit"]
     return {
         "medians": {
@@ -282,7 +288,9 @@ def main(
     jobs: Annotated[str, typer.Option(help=f"Some of {','.join(JOBS)}.")] = ",".join(JOBS),
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
-    work: Annotated[Path | None, typer.Option(help="Keep source clips here; a temporary folder by default.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep source clips here; a temporary folder by default.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
 ) -> None:
     programs = binaries()

@@ -103,7 +103,9 @@ def _resident(pid: int) -> int:
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
         children = [
-            int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+            int(child)
+            for task in Path(f"/proc/{pid}/task").iterdir()
+            for child in (task / "children").read_text().split()
         ]
     except (OSError, IndexError):
         return 0
@@ -185,7 +187,19 @@ def _git_commit() -> str | None:
 def ffmpeg_facts(binary: str) -> dict[str, str]:
     """Version of an ffmpeg program and of the x264 in it."""
     version = subprocess.run([binary, "-version"], capture_output=True, text=True, check=True).stdout
-    picture = ["-f", "lavfi", "-i", "color=size=64x64:rate=1", "-frames:v", "1", "-c:v", "libx264", "-f", "h264", "-"]
+    picture = [
+        "-f",
+        "lavfi",
+        "-i",
+        "color=size=64x64:rate=1",
+        "-frames:v",
+        "1",
+        "-c:v",
+        "libx264",
+        "-f",
+        "h264",
+        "-",
+    ]
     stream = subprocess.run([binary, "-v", "error", *picture], capture_output=True, check=True).stdout
     x264 = re.search(rb"x264 - core ([^-]+) -", stream)
     return {
@@ -223,7 +237,9 @@ def _cell(value: object) -> str:
 def program(name: str) -> list[str]:
     """The command line of an installed console script, or the same without one."""
     script = Path(sys.executable).with_name(name)
-    return [os.fspath(script)] if script.exists() else [sys.executable, "-c", f"from {name}.cli import main; main()"]
+    return (
+        [os.fspath(script)] if script.exists() else [sys.executable, "-c", f"from {name}.cli import main; main()"]
+    )
 
 
 def warm(folder: Path) -> int:

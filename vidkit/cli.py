@@ -31,9 +31,6 @@ def main() -> None:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         _fail("stopped", 130)
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
     except OSError as error:  # a folder that cannot be listed, a file that cannot be written
         if error.filename is None:
             raise
@@ -85,6 +82,7 @@ def build_dataset(
     minikinetics: _Folder = None,
     ssv2: _Folder = None,
     tinyvirat: _Folder = None,
+    demo: _Folder = None,
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="Folder of a source of your own spec; may be given again."),
@@ -138,7 +136,13 @@ def build_dataset(
     """
     from vidkit.commands import build_dataset as command
 
-    folders = {"kinetics": kinetics, "minikinetics": minikinetics, "ssv2": ssv2, "tinyvirat": tinyvirat}
+    folders = {
+        "kinetics": kinetics,
+        "minikinetics": minikinetics,
+        "ssv2": ssv2,
+        "tinyvirat": tinyvirat,
+        "demo": demo,
+    }
     code = command.run(
         spec,
         out=out,

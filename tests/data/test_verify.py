@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -362,7 +363,7 @@ def unfinished(root: Path) -> None:
     change_json(root, "dataset.json", lambda facts: facts.update(status="building"))
 
 
-#: damage -> (kinds that must be found, text that must be in the list, whether other kinds may be found too)
+#: damage -> (the kinds that are found, text that must be in the list)
 DAMAGE: dict[Callable[[Path], None], tuple[set[str], str]] = {
     flipped_payload: ({"checksum"}, "train/000001.tar | sha256 is "),
     flipped_header: (
@@ -407,7 +408,7 @@ DAMAGE: dict[Callable[[Path], None], tuple[set[str], str]] = {
     lost_json: ({"incomplete-sample", "place"}, "00000000 | no 00000000.json"),
     lost_mp4: ({"incomplete-sample", "place"}, "00000000 | no 00000000.mp4"),
     damaged_json: ({"sample-json"}, "test/000000.tar: 00000009 | damaged JSON"),
-    other_json: ({"sample-json", "place"}, "00000009 | class_id is 0; the ledger has 3"),
+    other_json: ({"sample-json"}, "00000009 | class_id is 0; the ledger has 3"),
     other_clip: ({"frames", "size"}, "frames of 48x32; 64x64 is recorded"),
     no_video_at_all: ({"undecodable"}, "undecodable | val/000000.tar: 00000007 | after 0 frames"),
     missing_shard: ({"missing-shard"}, "train/000001.tar | the file is not there; 2 clips are stored in it"),
@@ -554,8 +555,8 @@ def test_an_unreadable_shard_is_a_problem_like_others(root: Path) -> None:
 
 @pytest.mark.parametrize("seed", range(40))
 def test_random_damage_never_stops_it(seed: int, root: Path) -> None:
-    """Bytes changed or cut anywhere, in any file. Records of a clip's origin are the ledger's alone, so only
-    that nothing is raised can be asked here; what is checked twice is in the tests above."""
+    """Bytes changed or cut anywhere, in any file. Not all of the JSON and the ledger is recorded twice, so
+    that only of tars it can be asked that the damage is found."""
     rng = np.random.default_rng(seed)
     files = sorted(path for path in root.rglob("*") if path.is_file())
     path = files[rng.integers(len(files))]
@@ -564,15 +565,12 @@ def test_random_damage_never_stops_it(seed: int, root: Path) -> None:
         data = data[: rng.integers(len(data))]
     else:
         for at in rng.integers(0, len(data), 1 + seed % 3):
-            data[at] = rng.integers(256)
+            data[at] ^= rng.integers(1, 256)
     path.write_bytes(data)
-    try:
+    newer = path.name == "dataset.json" and b'"format": 1,' not in data
+    with contextlib.suppress(*([DatasetError] if newer else [])):
         found = verify(root)
-    except DatasetError as error:
-        assert "newer" in str(error)
-        return
-    if path.suffix == ".tar" and bytes(data) != (path.parent / "never").name.encode():
-        assert not found.ok
+        assert path.suffix != ".tar" or not found.ok
 
 
 def test_shards_as_the_build_writes_them_end_as_they_should(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from vidkit.commands.output import console, cores, print_json
 from vidkit.commands.plan_report import print_plan, print_result
@@ -29,6 +30,7 @@ from vidkit.data.planning import (
     reconciliation,
 )
 from vidkit.data.progress import Progress
+from vidkit.data.state import lock
 from vidkit.errors import BuildError, ConfigError
 
 DATA_VARIABLE = "VIDKIT_DATA"
@@ -68,12 +70,14 @@ def run(
     if request.transcoder not in ("pyav", "ffmpeg"):
         raise ConfigError(f"--transcoder is {request.transcoder!r}; expected pyav or ffmpeg")
     workers = workers or cores()
-    chosen = None if spec == "demo" else choose_spec(request)
+    chosen = None if spec == "demo" and not folders else choose_spec(request)
     if chosen is None:
         request, chosen, out = _demo(request, out, workers, log)
     dataset_spec, found = chosen
     out = out or Path(f"vidkit-{dataset_spec.name}")
-    prepared = prepare(dataset_spec, found, request, on_stage=lambda words: log.print(f"[dim]{words}[/dim]"))
+    prepared = prepare(
+        dataset_spec, found, request, on_stage=lambda words: log.print(f"[dim]{escape(words)}[/dim]")
+    )
     if not as_json:
         print_plan(prepared, log)
     if forbid_leaks and prepared.plan.leaks:
@@ -92,7 +96,7 @@ def run(
     else:
         print_result(built, out, console())
     for reason in reasons:
-        log.print(f"[red]exit 1:[/red] {reason}")
+        log.print(f"[red]exit 1:[/red] {escape(reason)}")
     return int(bool(reasons))
 
 
@@ -105,24 +109,25 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
 
     if request.spec is None:
         log.print(
-            f"No datasets under {request.data} (or ${DATA_VARIABLE}): building the demo from generated clips.\n"
+            f"No datasets under {escape(str(request.data))} (or ${DATA_VARIABLE}): building the demo from generated clips.\n"
             "With real data: vidkit build-dataset composite-518 --kinetics DIR --tinyvirat DIR\n"
             "            or: vidkit build-dataset k400 --kinetics DIR\n"
             "            or: vidkit build-dataset ssv2 --ssv2 DIR",
         )
     out = out or Path("vidkit-demo")
-    clips = out.with_name(out.name + "-clips")
-    if not clips.exists():
-        part = clips.with_name(clips.name + ".part")
-        shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
-        with Progress("drawing clips", 0) as progress:
+    clips = out.resolve().with_name(out.resolve().name + "-clips")
+    with lock(out):  # two at once would draw into one folder
+        if not clips.exists():
+            part = clips.with_name(clips.name + ".part")
+            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
+            with Progress("drawing clips", 0) as progress:
 
-            def told(done: int, total: int) -> None:
-                progress.total = total
-                progress.advance(by=done - progress.done)
+                def told(done: int, total: int) -> None:
+                    progress.total = total
+                    progress.advance(by=done - progress.done)
 
-            write_layout("demo", part, seed=0, workers=workers, progress=told)
-        part.rename(clips)
+                write_layout("demo", part, seed=0, workers=workers, progress=told)
+            part.rename(clips)
     spec = load_spec("demo")
     return replace(request, spec="demo"), (spec, {"demo": clips}), out
 
@@ -155,7 +160,7 @@ def _build(
                 prepared.table, settings, identity(prepared, encoder), partial(describe, prepared), progress
             )
     except (Interrupted, KeyboardInterrupt):
-        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {_command_line()}")
+        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(_command_line())}")
         raise SystemExit(130) from None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def print_reconciliation(rows: list[dict[str, Any]], console: Console, *, stored
     for row in rows:
         found = row["found"] if stored else row["planned"]
         verdict = "[green]equal[/green]" if found == row["expected"] else f"[red]{found - row['expected']:+,}[/red]"
-        cells = [row["what"], f"{row['expected']:,}", f"{row['planned']:,}"]
+        cells = [escape(row["what"]), f"{row['expected']:,}", f"{row['planned']:,}"]
         cells += [f"{row['found']:,}"] if stored else []
         table.add_row(*cells, verdict, escape(row["where"]))
     console.print(table)
@@ -78,7 +79,7 @@ def print_result(built: Built, out: Path, console: Console) -> None:
     rate = f", {built.made / built.seconds:.1f} clips/s" if built.made and built.seconds else ""
     how = f"in {built.seconds:.0f} s{rate}" if built.made else "nothing was left to do"
     console.print(
-        f"[bold]{facts['name']}[/bold] in {out}: {counts['shards']} shards, {_size(counts['bytes'])}, {how}"
+        f"[bold]{facts['name']}[/bold] in {escape(str(out))}: {counts['shards']} shards, {_size(counts['bytes'])}, {how}"
     )
     table = Table()
     for column in ("", "planned", "ok", "failed", "missing"):
@@ -97,7 +98,8 @@ def print_result(built: Built, out: Path, console: Console) -> None:
     print_reconciliation(facts["reconciliation"], console, stored=True)
     if facts["synthetic"]:
         console.print("[yellow]synthetic: these clips are generated, not filmed[/yellow]")
-    console.print(f"next: vidkit verify {out}   vidkit inspect {out} --sheet sheet.png")
+    folder = escape(shlex.quote(str(out)))
+    console.print(f"next: vidkit verify {folder}   vidkit inspect {folder} --sheet sheet.png")
 
 
 def _example(built: Built, code: str) -> str:

@@ -10,9 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, local
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ import pyarrow.parquet as pq
 from vidkit.config import EncodeSettings
 from vidkit.data import dataset as folder
 from vidkit.data import shards
-from vidkit.data.clip_worker import Stopped
+from vidkit.data.clip_worker import ClipWorker, Stopped
 from vidkit.data.layout import Slot, slots
 from vidkit.data.make_shard import OUTCOME, ShardTask, make_shard
 from vidkit.data.progress import Progress
@@ -166,10 +167,13 @@ def _make_shards(
             timeout_s=settings.timeout_s,
             kept=state.kept(slot),
         )
-        make_shard(task, progress.advance, progress.already, stop.is_set)
+        if not hasattr(mine, "worker"):
+            mine.worker = workers.enter_context(ClipWorker(settings.timeout_s, stop.is_set))
+        make_shard(task, progress.advance, progress.already, stop.is_set, mine.worker)
 
     # a thread each, which waits for the child process that does its work
-    with ThreadPoolExecutor(settings.workers, thread_name_prefix="shard") as pool:
+    mine = local()
+    with ExitStack() as workers, ThreadPoolExecutor(settings.workers, thread_name_prefix="shard") as pool:
         futures: list[Future[None]] = []
         try:
             futures += (pool.submit(work, slot) for slot in todo)

@@ -45,6 +45,9 @@ _START_S = 120
 _LONGEST_ANSWER = 1 << 30
 _ANSWER_S = 10
 
+#: A process is replaced after so many clips: what libraries leak stays small, and starting one costs little.
+_CLIPS_A_PROCESS = 5000
+
 _LIVENESS_S = 0.2  # how often a waiting parent looks whether it should stop
 
 
@@ -158,6 +161,7 @@ class ClipWorker:
         self.timeout_s, self.should_stop = timeout_s, should_stop
         self._process: subprocess.Popen[bytes] | None = None
         self._link: Connection[Any, Any] | None = None
+        self._served = 0
 
     def __enter__(self) -> ClipWorker:
         return self
@@ -180,7 +184,10 @@ class ClipWorker:
         return outcome
 
     def _run(self, job: ClipJob) -> ClipOutcome:
+        if self._served >= _CLIPS_A_PROCESS:
+            self._kill()
         link = self._link or self._start()
+        self._served += 1
         try:
             link.send(job)
             if not self._wait(link, self.timeout_s):
@@ -245,6 +252,7 @@ class ClipWorker:
         """Kill the child and what it started; returns how it ended, in words."""
         process, link = self._process, self._link
         self._process = self._link = None
+        self._served = 0
         if link is not None:
             link.close()
         if process is None:

@@ -7,6 +7,7 @@ interrupted. `build` maps it over an executor.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,7 @@ def make_shard(
     on_clip: Callable[[str], None] = lambda status: None,
     on_found: Callable[[str], None] = lambda status: None,
     should_stop: Callable[[], bool] = lambda: False,
+    worker: ClipWorker | None = None,
 ) -> ShardFacts | None:
     """Make, or finish making, one shard.
 
@@ -71,6 +73,7 @@ def make_shard(
         on_clip: called with "ok", "failed" or "missing" for each clip that was worked on.
         on_found: likewise, for each clip that an earlier attempt or build had finished.
         should_stop: asked between clips and while waiting for one.
+        worker: what transcodes; by default one of its own, which is closed at the end.
 
     Returns:
         The shard's facts, or None where none of its clips could be used.
@@ -81,7 +84,7 @@ def make_shard(
     """
     with (
         ShardWriter(task.tar, task.journal, task.split) as writer,
-        ClipWorker(task.timeout_s, should_stop) as worker,
+        ClipWorker(task.timeout_s, should_stop) if worker is None else nullcontext(worker) as worker,
     ):
         for row in writer.rows:
             on_found(row["status"])

@@ -169,6 +169,15 @@ class FrameIndex:
         return float(self.duration * self.time_base)
 
 
+def as_fraction(value: Any) -> Fraction:
+    """A rational of PyAV's, whose type depends on the version, as Python's own; unknown is 0.
+
+    >>> as_fraction(None)
+    Fraction(0, 1)
+    """
+    return Fraction(value.numerator, value.denominator) if value is not None and value.denominator else Fraction(0)
+
+
 def build_index(container: Any, video: Any) -> FrameIndex:
     """Demux the whole file once; the container is left at its end (seek before decoding).
 
@@ -213,17 +222,17 @@ def build_index(container: Any, video: Any) -> FrameIndex:
     if hidden == total:
         raise ClipError("decode-error", f"the edit list shows none of {total} frames")
 
-    rate = video.average_rate or video.guessed_rate or Fraction(25)
+    rate = as_fraction(video.average_rate) or as_fraction(video.guessed_rate) or Fraction(25)
     shown.sort()
     pts = tuple(p for p, _ in shown)
     duplicates = len(set(pts)) != len(pts)
     if untimed or duplicates or video.codec_context.name not in _PACKET_IS_PICTURE:
         return _index_by_decoding(container, video, rate)
-    gap = last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * video.time_base)))
+    gap = last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * as_fraction(video.time_base))))
     return FrameIndex(
         pts=pts,
         duration=pts[-1] - pts[0] + max(1, gap),
-        time_base=video.time_base,
+        time_base=as_fraction(video.time_base),
         position=tuple(k for _, k in shown),
         starts=tuple(starts),
         by_time=True,
@@ -233,20 +242,19 @@ def build_index(container: Any, video: Any) -> FrameIndex:
 
 def _index_by_decoding(container: Any, video: Any, rate: Fraction) -> FrameIndex:
     """Count what comes out where packets do not tell: AVI without times, packed or hidden pictures."""
-    tick = max(1, round(1 / (rate * video.time_base)))
-    times: list[int] = []
+    tick = max(1, round(1 / (rate * as_fraction(video.time_base))))
     with _failing_as_clip_error():
         container.seek(0)
-        for frame in _decode_packets(video, container.demux(video), None):
-            guess = times[-1] + tick if times else 0
-            time = frame.pts if frame.pts is not None else frame.dts
-            times.append(time if time is not None and (not times or time > times[-1]) else guess)
+        seen = [frame.pts for frame in _decode_packets(video, container.demux(video), None)]
+    times = [time for time in seen if time is not None]
+    if len(times) < len(seen) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
+        times = [i * tick for i in range(len(seen))]  # no times, or in disorder: AVI has a constant rate
     if not times:
         raise ClipError("decode-error", "no frame could be decoded")
     return FrameIndex(
         pts=tuple(times),
         duration=times[-1] - times[0] + tick,
-        time_base=video.time_base,
+        time_base=as_fraction(video.time_base),
         position=tuple(range(len(times))),
         starts=((0, times[0]),),
         by_time=False,
@@ -376,15 +384,6 @@ def _groups(index: FrameIndex, order: list[int]) -> Iterator[tuple[int | None, l
         run_group = max(g, run_group) if len(run) > 1 else g
     if run:
         yield run_start, run
-
-
-def shown_size(video: Any, rotation: int) -> tuple[int, int]:
-    """(width, height) as shown: square pixels, upright."""
-    width, height = video.codec_context.width, video.codec_context.height
-    aspect = video.sample_aspect_ratio
-    if aspect and aspect != 1 and aspect > 0:
-        width = max(1, round(width * aspect))
-    return (height, width) if rotation % 180 else (width, height)
 
 
 class ClipReader:

@@ -17,6 +17,7 @@ import av.filter
 
 from vidkit.config import EncodeSettings
 from vidkit.data import media
+from vidkit.data.media import as_fraction
 from vidkit.errors import ClipError, clean_message
 
 #: An annotated cut is not applied to a file this little longer than the cut: it is already trimmed.
@@ -230,6 +231,7 @@ class _Fitter:
         self.key: tuple[Any, ...] | None = None
         self.size: tuple[int, int] | None = None
         self.source_size: tuple[int, int] = (0, 0)
+        self.aspect = Fraction(0)
 
     def fit(self, frame: Any) -> Any:
         rotation = round(frame.rotation / 90) * 90 % 360
@@ -241,15 +243,16 @@ class _Fitter:
         return self.sink.pull()
 
     def _build(self, frame: Any, rotation: int) -> None:
+        # Pixels are taken as stored, like every decoder gives them; an aspect that is not square is carried over
+        # as a tag. Stretching instead would give Kinetics' common 340x256 copies another shape than others train on.
         width, height = frame.width, frame.height
-        aspect = self.video.sample_aspect_ratio or Fraction(1)
-        aspect = aspect if aspect > 0 else Fraction(1)
-        shown_w, shown_h = max(1, round(width * aspect)), height
         turned = rotation in (90, 270)
-        upright = (shown_h, shown_w) if turned else (shown_w, shown_h)
+        upright = (height, width) if turned else (width, height)
         if self.size is None:  # a picture size that changes on the way keeps the first frame's stored size
             self.source_size = upright
             self.size = stored_size(*upright, self.settings)
+            aspect = as_fraction(self.video.sample_aspect_ratio)
+            self.aspect = 1 / aspect if turned and aspect else aspect
         out_w, out_h = self.size
         graph: Any = av.filter.Graph()
         graph.threads = 1
@@ -258,8 +261,8 @@ class _Fitter:
         )
         chain = [self.source]
         if self.settings.fit == "crop":
-            side = max(2, min(shown_w, shown_h))  # chroma has half the pixels, and needs one
-            chain.append(graph.add("crop", f"{min(width, max(2, round(side / aspect)))}:{min(height, side)}"))
+            side = max(2, min(width, height))  # chroma has half the pixels, and needs one
+            chain.append(graph.add("crop", f"{min(width, side)}:{min(height, side)}"))
         # scale before turning: there are fewer pixels to turn
         scale_to = (out_h, out_w) if turned else (out_w, out_h)
         chain.append(graph.add("scale", f"{scale_to[0]}:{scale_to[1]}:{_SCALER}:out_range=tv"))
@@ -292,7 +295,7 @@ def _encode(
             for frame, time in frames:
                 picture = fitter.fit(frame)
                 if stream is None:
-                    stream = _add_stream(output, picture, timing, options)
+                    stream = _add_stream(output, picture, fitter.aspect, timing, options)
                 picture.pts, picture.time_base = time, timing.time_base
                 picture.pict_type = 0  # the source's picture types must not steer the encoder
                 _mux(output, stream.encode(picture), lasts)
@@ -311,11 +314,13 @@ def _mux(output: Any, packets: list[Any], lasts: dict[int, int]) -> None:
         output.mux(packet)
 
 
-def _add_stream(output: Any, picture: Any, timing: _Timing, options: dict[str, str]) -> Any:
+def _add_stream(output: Any, picture: Any, aspect: Fraction, timing: _Timing, options: dict[str, str]) -> Any:
     stream = output.add_stream("libx264", rate=_in_32_bits(timing.rate), options=options)
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     context = stream.codec_context
     context.time_base = timing.time_base
+    if aspect > 0 and aspect != 1:
+        context.sample_aspect_ratio = aspect
     context.thread_count = 1
     context.flags |= av.codec.context.Flags.bitexact
     # colours mean the same in the copy: carry the matrix, and say that the range is the usual one

@@ -93,8 +93,9 @@ class _Job:
     stream: int
     """Number of the video stream in the container."""
     source_size: tuple[int, int]
-    """(width, height) as shown."""
-    turned: bool
+    """(width, height) in pixels, upright."""
+    aspect: Fraction
+    """Of a pixel, upright; 0 where it is not known."""
     counted: bool
     """Frames are known by their number, because the container gives no times."""
     strict: bool
@@ -133,8 +134,7 @@ def transcode(
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         _, first = next(media.decode(container, video, index, [timing.shown[0][0]], strict=strict))
         turned = round(first.rotation / 90) % 2 == 1
-        aspect = video.sample_aspect_ratio
-        plain = (max(1, round(first.width * (aspect if aspect and aspect > 0 else 1))), first.height)
+        plain, aspect = (first.width, first.height), media.as_fraction(video.sample_aspect_ratio)
         job = _Job(
             index=index,
             span=span,
@@ -142,7 +142,7 @@ def transcode(
             settings=settings,
             stream=video.index,
             source_size=(plain[1], plain[0]) if turned else plain,
-            turned=turned,
+            aspect=1 / aspect if turned and aspect else aspect,
             # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
             counted=not index.by_time and container.format.name != "mpegts",
             strict=strict,
@@ -328,13 +328,10 @@ def _one_of(name: str, values: Sequence[int]) -> str:
 def _fit(stream: Any, job: _Job) -> Any:
     """Crop and scale. ffmpeg itself turns frames upright; expressions follow a size that changes on the way."""
     if job.settings.fit == "crop":
-        width, height = "round(min(iw*sar,ih)/sar)", "min(iw*sar,ih)"
-        if job.turned:
-            width, height = "min(iw,ih/sar)", "round(min(iw,ih/sar)*sar)"
-        stream = stream.filter("crop", width, height)
+        stream = stream.filter("crop", "min(iw,ih)", "min(iw,ih)")
     scaler = "bicubic+accurate_rnd+bitexact+full_chroma_int"
     stream = stream.filter("scale", *job.size, flags=scaler, out_range="tv")
-    return stream.filter("format", "yuv420p").filter("setsar", 1)
+    return stream.filter("format", "yuv420p").filter("setsar", _ratio(job.aspect))
 
 
 def _ratio(value: Fraction) -> str:

@@ -19,8 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidkit.data import dataset
+from vidkit.data.shards import sha256_file
 from vidkit.data.tables import SPLITS
-from vidkit.data.verify_records import RowChecks, check_counts, check_label_map, with_right_types
+from vidkit.data.verify_records import RowChecks, at, check_counts, check_label_map, with_right_types
 from vidkit.data.verify_report import KINDS, Problem, Report, Verification
 from vidkit.data.verify_shard import Sample, ShardCheck, check_bytes, decode
 from vidkit.errors import DatasetError
@@ -59,6 +60,7 @@ def verify(
         message = f"status is {facts.get('status')!r}; run the same `vidkit build-dataset` command to finish it"
         report.add("unfinished", dataset.DATASET_JSON, message)
         return report.result()
+    _check_files(root, facts, report)
     labels = check_label_map(facts, report) if facts is not None else None
     shards = _shards(root, report)
     ledger = _ledger(root, report)
@@ -191,6 +193,18 @@ def _facts(root: Path, report: Report) -> dict[str, Any] | None:
     return None
 
 
+def _check_files(root: Path, facts: Mapping[str, Any] | None, report: Report) -> None:
+    """Digests of the other records, where dataset.json has them."""
+    recorded = at(facts, "files")
+    for name, wanted in recorded.items() if isinstance(recorded, Mapping) else ():
+        if name not in (dataset.SHARDS_JSON, dataset.CLIPS_PARQUET) or not (root / name).is_file():
+            continue
+        found, _ = sha256_file(root / name)
+        report.checks["records hashed"] += 1
+        if found != wanted:
+            report.add("checksum", name, f"sha256 is {found}; recorded is {wanted}")
+
+
 def _shards(root: Path, report: Report) -> list[dict[str, Any]] | None:
     """shards.json; entries that cannot be used are reported and left out."""
     try:
@@ -220,8 +234,8 @@ def _shards(root: Path, report: Report) -> list[dict[str, Any]] | None:
 def _ledger(root: Path, report: Report) -> pa.Table | None:
     try:
         return with_right_types(dataset.read_ledger(root / dataset.CLIPS_PARQUET), report)
-    except (DatasetError, pa.ArrowException) as error:
-        report.add("unreadable-file", dataset.CLIPS_PARQUET, getattr(error, "message", str(error)))
+    except (DatasetError, pa.ArrowException, UnicodeDecodeError) as error:
+        report.add("unreadable-file", dataset.CLIPS_PARQUET, getattr(error, "message", f"damaged: {error}"))
         return None
 
 
