@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pyarrow.parquet as pq
 from tests.badmedia import indexed_clip
 from vidkit.config import DatasetSpec, EncodeSettings, SourceSpec
 from vidkit.data.build import BuildSettings, Built, build
+from vidkit.data.clip_worker import ClipJob, ClipOutcome, make_clip
 from vidkit.data.planning import Prepared, Request, describe, identity, prepare
 from vidkit.data.progress import Progress
 from vidkit.data.transcode import encoder_fingerprint
@@ -55,7 +57,7 @@ def listed_tree(root: Path, clips: int = 10, *, missing: int = 0, broken: int = 
         lines = [f"{split}/{i}.mp4 {i % 2}" for i in range(count)]
         (root / f"{split}.csv").write_text("".join(f"{line}\n" for line in lines))
         for i in range(missing, count):
-            write_clip(folder / f"{i}.mp4", first=i)
+            write_clip(folder / f"{i}.mp4", first=i + 1000 * (split == "val"))  # no file in two splits
             if i < missing + broken:
                 cut(folder / f"{i}.mp4")
     return root
@@ -93,6 +95,28 @@ def run(
         partial(describe, prepared),
         progress or Progress("building", prepared.table.num_rows, quiet=True),
     )
+
+
+class InProcess:
+    """Stands in for `ClipWorker` where a test needs many builds: no child, and each clip made once."""
+
+    def __init__(self, timeout_s: float, should_stop: Callable[[], bool]) -> None:
+        pass
+
+    def __enter__(self) -> InProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def run(self, job: ClipJob) -> ClipOutcome:
+        data = Path(job.root, job.path).read_bytes()
+        return _made(job, data)
+
+
+@functools.cache
+def _made(job: ClipJob, data: bytes) -> ClipOutcome:
+    return make_clip(job)
 
 
 def snapshot(out: Path) -> dict[str, str]:

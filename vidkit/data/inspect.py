@@ -25,6 +25,9 @@ _STATUS = ("ok", "failed", "missing")
 #: Most bins of a histogram, and most different sizes that are listed.
 _BINS = 12
 
+#: Values that differ by more than this factor are counted in bins of growing width.
+_WIDE = 50
+
 _COLUMNS = [
     "clip_id",
     "source",
@@ -221,15 +224,27 @@ def histogram(values: np.ndarray[Any, Any], bins: int = _BINS) -> list[Bin]:
     if len(distinct) <= bins // 2:
         return [Bin(low=float(v), high=float(v), clips=int(n)) for v, n in zip(distinct, counts, strict=True)]
     low, high = float(distinct[0]), float(distinct[-1])
-    step = _round_step((high - low) / (bins - 1))
-    first = math.floor(low / step)
-    edges = step * np.arange(first, math.floor(high / step) + 2)
-    if len(edges) - 1 > bins:  # the range began and ended within bins
-        step = _round_step(step * 1.01)
-        edges = step * np.arange(math.floor(low / step), math.floor(high / step) + 2)
+    if low > 0 and high / low > _WIDE:
+        edges = _wide_edges(low, high)
+    else:
+        edges = _even_edges(low, high, bins)
     where = np.searchsorted(edges, distinct, side="right") - 1
     clips = np.bincount(where, weights=counts, minlength=len(edges) - 1)
     return [Bin(low=float(edges[i]), high=float(edges[i + 1]), clips=int(n)) for i, n in enumerate(clips)]
+
+
+def _even_edges(low: float, high: float, bins: int) -> np.ndarray[Any, Any]:
+    step = _round_step((high - low) / (bins - 2))  # the range may begin and end within bins
+    return step * np.arange(math.floor(low / step), math.floor(high / step) + 2)
+
+
+def _wide_edges(low: float, high: float) -> np.ndarray[Any, Any]:
+    """1, 2, 5, 10, ... from below `low` to above `high`."""
+    powers = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 2)
+    edges = [m * 10.0**power for power in powers for m in (1, 2, 5)]
+    first = max(i for i, edge in enumerate(edges) if edge <= low)
+    last = min(i for i, edge in enumerate(edges) if edge > high)
+    return np.array(edges[first : last + 1])
 
 
 def _round_step(least: float) -> float:
@@ -292,12 +307,12 @@ def _tallies_table(what: str, tallies: Mapping[str, Mapping[str, Any]]) -> Table
     return table
 
 
-def _bars(title: str, rows: Sequence[tuple[str, int]]) -> Table:
-    """A text histogram; a bin with any clip at all shows a mark."""
+def _bars(title: str, rows: Sequence[tuple[str, int]], most: int | None = None) -> Table:
+    """A text histogram; a bin with any clip at all shows a mark. `most`: what the longest bar stands for."""
     from rich.text import Text
 
     table = _table(None, [], [title, "clips"], [""])
-    most = max((clips for _, clips in rows), default=0)
+    most = most or max((clips for _, clips in rows), default=0)
     for name, clips in rows:
         eighths = max(1, round(clips * _BAR * 8 / most)) if clips else 0
         bar = "█" * (eighths // 8) + ("", *"▏▎▍▌▋▊▉")[eighths % 8]
@@ -306,12 +321,12 @@ def _bars(title: str, rows: Sequence[tuple[str, int]]) -> Table:
 
 
 def _range(one: Bin, form: str) -> str:
-    return format(one.low, form) if one.low == one.high else f"{one.low:{form}} to {one.high:{form}}"
+    return format(one.low, form) if one.low == one.high else f"{one.low:{form}} to <{one.high:{form}}"
 
 
 def _bytes_range(one: Bin) -> str:
     low, high = bytes_words(one.low), bytes_words(one.high)
-    return low if one.low == one.high else f"{low} to {high}"
+    return low if one.low == one.high else f"{low} to <{high}"
 
 
 def _render_classes(summary: Summary, console: Console, top: int) -> None:
@@ -326,8 +341,8 @@ def _render_classes(summary: Summary, console: Console, top: int) -> None:
     shown = with_clips if few else with_clips[:top]
     console.print(_bars("class" if few else "most clips", [(name, summary.classes[name]) for name in shown]))
     if not few:
-        last = with_clips[-top:]
-        console.print(_bars("fewest clips", [(name, summary.classes[name]) for name in last]))
+        last, most = with_clips[-top:], summary.classes[with_clips[0]]
+        console.print(_bars("fewest clips", [(name, summary.classes[name]) for name in last], most=most))
     without = [name for name in names if not summary.classes[name]]
     if without:
         from rich.markup import escape
