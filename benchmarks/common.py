@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import re
+import resource
 import statistics
 import subprocess
 import sys
@@ -32,13 +33,15 @@ class Usage:
     """User and system time."""
     peak_mb: float | None
     """Peak resident memory of all its processes together (sampled; shared pages count for each). Linux only."""
-    exit_code: int
+    largest_mb: float | None
+    """Peak resident memory of its largest process; None where that is below our own (a forked child begins
+    with its parent's)."""
     output: str
     """Standard output and standard error."""
 
     def row(self) -> dict[str, Any]:
         """As it stands in a result file."""
-        numbers = {"seconds": self.seconds, "cpu_s": self.cpu_s, "peak_mb": self.peak_mb}
+        numbers = {"seconds": self.seconds, "cpu_s": self.cpu_s, "peak_mb": self.peak_mb, "largest_mb": self.largest_mb}
         return {name: None if value is None else round(value, 4) for name, value in numbers.items()}
 
 
@@ -64,7 +67,8 @@ def measure(command: Sequence[str | os.PathLike[str]], *, stdin: bytes = b"", cw
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
         reader.join()
-        peak_mb = sampler.stop()  # not ru_maxrss: a forked child begins with its parent's
+        peak_mb = sampler.stop()
+    largest, unit = used.ru_maxrss, (1 if sys.platform == "darwin" else 1024) / 1e6
     output = b"".join(said).decode("utf-8", "replace")
     if process.returncode:
         raise SystemExit(f"{os.fspath(command[0])} ended with {process.returncode}:\n{output[-3000:]}")
@@ -72,7 +76,7 @@ def measure(command: Sequence[str | os.PathLike[str]], *, stdin: bytes = b"", cw
         seconds=seconds,
         cpu_s=used.ru_utime + used.ru_stime,
         peak_mb=peak_mb,
-        exit_code=process.returncode,
+        largest_mb=largest * unit if largest > resource.getrusage(resource.RUSAGE_SELF).ru_maxrss else None,
         output=output,
     )
 

@@ -54,12 +54,12 @@ def listed_tree(root: Path, clips: int = 10, *, missing: int = 0, broken: int = 
     for split, count in (("train", clips - clips // 4), ("val", clips // 4)):
         folder = root / split
         folder.mkdir(parents=True)
-        lines = [f"{split}/{i}.mp4 {i % 2}" for i in range(count)]
+        lines = [f"{split}/{split}{i}.mp4 {i % 2}" for i in range(count)]
         (root / f"{split}.csv").write_text("".join(f"{line}\n" for line in lines))
         for i in range(missing, count):
-            write_clip(folder / f"{i}.mp4", first=i + 1000 * (split == "val"))  # no file in two splits
+            write_clip(folder / f"{split}{i}.mp4", first=i + 1000 * (split == "val"))  # no file in two splits
             if i < missing + broken:
-                cut(folder / f"{i}.mp4")
+                cut(folder / f"{split}{i}.mp4")
     return root
 
 

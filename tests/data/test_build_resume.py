@@ -49,6 +49,7 @@ classes = "names.txt"
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(make_shard, "ClipWorker", InProcess)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # no power is cut here
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +323,7 @@ def _mend(source: Path) -> None:
     """What `listed_tree` left out or cut."""
     for split in ("train", "val"):
         for i in range(2):
-            path = source / split / f"{i}.mp4"
+            path = source / split / f"{split}{i}.mp4"
             path.unlink(missing_ok=True)
             write_clip(path, first=i + 1000 * (split == "val"))
 
@@ -351,7 +352,7 @@ def test_retry_after_mending_is_as_if_it_had_never_failed(tmp_path: Path) -> Non
 def test_retry_of_some_while_others_stay(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 17, missing=2, broken=1)
     run(plan(LISTED, source), tmp_path / "out")
-    write_clip(source / "train" / "0.mp4", first=0)
+    write_clip(source / "train" / "train0.mp4", first=0)
     run(plan(LISTED, source), tmp_path / "out", retry_failed=True)
     run(plan(LISTED, source), tmp_path / "whole")
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
@@ -397,10 +398,10 @@ def test_retry_of_a_shard_whose_tar_was_damaged_makes_all_of_it(tree: Path, tmp_
 def test_a_clip_that_loses_its_file_between_builds_is_no_silent_change(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 9, broken=1)
     run(plan(LISTED, source), tmp_path / "out")
-    (source / "train" / "3.mp4").unlink()  # stored already
+    (source / "train" / "train3.mp4").unlink()  # stored already
     _mend(source)
     run(plan(LISTED, source), tmp_path / "out", retry_failed=True)
-    assert builds.by_id(tmp_path / "out")["train/3"]["status"] == "ok"
+    assert builds.by_id(tmp_path / "out")["train/train3"]["status"] == "ok"
     check_whole(tmp_path / "out")
 
 
@@ -616,15 +617,15 @@ def test_other_annotations_are_an_error_that_names_a_clip(finished: bool, tmp_pa
         about = builds.facts(tmp_path / "out")
         (tmp_path / "out/dataset.json").write_text(json.dumps({**about, "status": "building"}))
     lines = (source / "train.csv").read_text().splitlines()
-    assert lines[0] == "train/0.mp4 0"
-    (source / "train.csv").write_text("\n".join(["train/0.mp4 1", *lines[1:-1], "train/77.mp4 0"]) + "\n")
+    assert lines[0] == "train/train0.mp4 0"
+    (source / "train.csv").write_text("\n".join(["train/train0.mp4 1", *lines[1:-1], "train/train77.mp4 0"]) + "\n")
     with pytest.raises(BuildError) as caught:
         run(plan(LISTED, source), tmp_path / "out")
     said = str(caught.value)
     assert "clips planned: 8 there, 8 here" in said
-    assert "only there: 1, for example lists/train/5" in said
-    assert "only here: 1, for example lists/train/77" in said
-    assert "with another split, label or class id: 1, for example lists/train/0" in said
+    assert "only there: 1, for example lists/train/train5" in said
+    assert "only here: 1, for example lists/train/train77" in said
+    assert "with another split, label or class id: 1, for example lists/train/train0" in said
 
 
 def test_a_missing_file_that_came_is_no_other_plan(tmp_path: Path, in_process: None) -> None:

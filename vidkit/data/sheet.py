@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _COLUMNS = ["clip_id", "split", "labels", "class_name", "status", "shard", "offset", "nbytes", "frames"]
 
+#: A sheet of these is about as large as a picture viewer takes.
+_MOST_CLIPS, _MOST_FRAMES = 500, 50
+
 #: Pixels.
 _TILE = 96
 _GAP, _MARGIN, _BETWEEN = 2, 24, 22
@@ -51,13 +54,16 @@ def contact_sheet(
     as an empty strip that says so.
 
     Raises:
-        ConfigError: `out` does not end in .png, or an unknown split.
+        ConfigError: `out` does not end in .png, an unknown split, or too many clips or frames.
         DatasetError: no dataset, or no stored clip in it (or in the split).
     """
     if out.suffix.lower() != ".png":
         raise ConfigError(f"the contact sheet is a PNG file; {out} has another suffix", hint="end the name in .png")
     if split is not None and split not in SPLITS:
         raise ConfigError(f"split is {split!r}; expected one of {', '.join(SPLITS)}")
+    for name, value, most in (("clips", clips, _MOST_CLIPS), ("frames", frames, _MOST_FRAMES)):
+        if not 1 <= value <= most:
+            raise ConfigError(f"{name} is {value}; expected 1 to {most}")
     dataset = open_dataset(root)
     ledger = dataset.ledger(_COLUMNS)
     stored = ledger.filter(pc.equal(ledger["status"], "ok"))
@@ -87,7 +93,7 @@ def choose(stored: pa.Table, clips: int, seed: int) -> np.ndarray[Any, np.dtype[
     class_order = rng.permutation(len(codes.dictionary))
     picked = by_class[np.lexsort((class_order[classes[by_class]], turn))][:clips]
     text = codes.dictionary.to_pylist()
-    return np.array(sorted(picked.tolist(), key=lambda i: (text[classes[i]], i)), np.int64)
+    return np.array(sorted(picked.tolist(), key=lambda i: (not text[classes[i]], text[classes[i]], i)), np.int64)
 
 
 def _strip(root: Path, row: dict[str, Any], frames: int) -> _Strip:
@@ -114,7 +120,7 @@ def _heading(facts: dict[str, Any], stored: pa.Table) -> tuple[str, str]:
     parts = [f"{stored.num_rows:,} clips", f"{len(names):,} classes"]
     parts += [f"{split} {found[split]:,}" for split in SPLITS if split in found]
     parts += ["synthetic"] if facts["synthetic"] else []
-    return f"{facts['name']}: {facts['title']}", "   ".join(parts)
+    return f"{facts['name']}: {facts['title']}", ", ".join(parts)
 
 
 # --- drawing ---------------------------------------------------------------------------------------
