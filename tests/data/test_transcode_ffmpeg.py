@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import shutil
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
 from tests.badmedia import CASES, FRAMES, indexed_clip, read_index
-from vidkit.config import EncodeSettings
+from vidkit.config import EncodeSettings, Fit
 from vidkit.data import media, transcode, transcode_ffmpeg
 from vidkit.errors import ClipError, ConfigError
 
@@ -114,6 +117,29 @@ def test_cut_of_an_untrimmed_original(tmp_path: Path) -> None:
     assert (clip.frames, read_index(frames(clip)[0])) == (50, 150)
     clip = same(path.read_bytes(), EncodeSettings(size=64, max_frames=10), start_s=4.0, end_s=7.0)
     assert [read_index(f) for f in frames(clip)] == [103, 111, 118, 126, 133, 141, 148, 156, 163, 171]
+
+
+@pytest.mark.parametrize("fit", ["crop", "short-side"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_pixels_that_are_not_square_stay_as_they_are(fit: Fit, turned: bool, tmp_path: Path) -> None:
+    if turned:
+        CASES["rotated-90"].write(tmp_path / "x.mp4")
+    else:
+        indexed_clip(tmp_path / "x.mp4")
+    wide = io.BytesIO()
+    with av.open(os.fspath(tmp_path / "x.mp4")) as given, av.open(wide, "w", format="mp4") as made:
+        stream = made.add_stream_from_template(given.streams.video[0])
+        stream.codec_context.sample_aspect_ratio = Fraction(4, 3)
+        for packet in given.demux(video=0):
+            if packet.size:
+                packet.stream = stream
+                made.mux(packet)
+    clip = same(wide.getvalue(), EncodeSettings(size=64, fit=fit, crf=18), least_db=33)
+    aspects = []
+    for data in (clip.data, transcode.transcode(wide.getvalue(), EncodeSettings(size=64, fit=fit)).data):
+        with media.open_video(data) as (_, video):
+            aspects.append(video.sample_aspect_ratio)
+    assert aspects[0] == aspects[1]
 
 
 def test_same_input_same_bytes_from_bytes_and_from_a_file(tmp_path: Path) -> None:

@@ -56,7 +56,8 @@ class _Row:
 
 
 def _kinetics_rows(ask: Request, keys: Sequence[tuple[str, int]], names: Sequence[str]) -> list[_Row]:
-    rng = ask.rng(IDS)
+    # other ids than Kinetics: both folders can lie side by side
+    rng = ask.rng(IDS, 2 if ask.kind == "minikinetics" else 0)
     ids = youtube_ids(len(keys), rng)
     starts, cc = rng.integers(0, 290, len(keys)), rng.integers(0, 2, len(keys))
     return [

@@ -328,7 +328,7 @@ def _one_of(name: str, values: Sequence[int]) -> str:
 def _fit(stream: Any, job: _Job) -> Any:
     """Crop and scale. ffmpeg itself turns frames upright; expressions follow a size that changes on the way."""
     if job.settings.fit == "crop":
-        stream = stream.filter("crop", "min(iw,ih)", "min(iw,ih)")
+        stream = stream.filter("crop", "min(iw,max(2,ih))", "min(ih,max(2,iw))")
     scaler = "bicubic+accurate_rnd+bitexact+full_chroma_int"
     stream = stream.filter("scale", *job.size, flags=scaler, out_range="tv")
     return stream.filter("format", "yuv420p").filter("setsar", _ratio(job.aspect))

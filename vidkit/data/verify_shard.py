@@ -242,7 +242,7 @@ def decode(sample: Sample) -> tuple[int, list[tuple[str, str]]]:
             for frame in container.decode(video):
                 frames += 1
                 sizes[frame.width, frame.height] += 1
-            duration_s = float((video.duration or 0) * video.time_base)
+            duration_s = float((video.duration or 0) * media.as_fraction(video.time_base))
     except (ClipError, av.error.FFmpegError, ValueError, ArithmeticError) as error:
         words = error.message if isinstance(error, ClipError) else clean_message(str(error))
         return frames, [("undecodable", f"after {frames} frames: {words}")]

@@ -1,0 +1,144 @@
+"""What a dataset gives for a clip, and what a loader makes of several: every row knows where it comes from.
+
+Shapes: B rows in a batch, R rows of one clip, C, T, H, W a row, L labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class BadClip:
+    """A clip that could not be decoded. It is left out; no other clip takes its place."""
+
+    index: int
+    where: str
+    """Dataset, shard, key and clip id."""
+    code: str
+    """A key of `errors.CLIP_ERRORS`."""
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.code}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipSample:
+    """The rows of one clip: one, or `repeats`, or temporal x spatial views."""
+
+    video: Tensor
+    """(R, C, T, H, W) uint8. In memory the channels come last; `augment.normalise` makes it contiguous."""
+    class_id: int
+    """-1 where the dataset's label rule gives none."""
+    multi_hot: Tensor | None
+    """(L,) float32 of 0 and 1 where a clip can have several labels."""
+    index: int
+    """Of the clip in its `ClipDataset`."""
+    key: str
+    """Of the clip in the built dataset, over all splits."""
+    frames: Tensor
+    """(R, T) int64: numbers of the frames in the stored clip."""
+
+    def __repr__(self) -> str:
+        return f"ClipSample({self.key}, video {tuple(self.video.shape)}, class {self.class_id})"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipBatch:
+    """Rows of several clips, clip after clip. `len(batch)` is B, which is smaller where clips are in `bad`."""
+
+    video: Tensor
+    """(B, C, T, H, W) uint8. In memory the channels come last; `augment.normalise` makes it contiguous."""
+    class_id: Tensor
+    """(B,) int64; -1 where the dataset's label rule gives none."""
+    multi_hot: Tensor | None
+    """(B, L) float32 of 0 and 1 where a clip can have several labels."""
+    index: Tensor
+    """(B,) int64: of the clip in its `ClipDataset`."""
+    view: Tensor
+    """(B,) int64: which row of its clip; in a test `temporal * spatial_views + spatial`."""
+    frames: Tensor
+    """(B, T) int64: numbers of the frames in the stored clip."""
+    key: tuple[str, ...]
+    """Of the clip in the built dataset, for each row."""
+    bad: tuple[BadClip, ...] = ()
+    """Clips that were asked for and are not here."""
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    def __repr__(self) -> str:
+        left_out = f", {len(self.bad)} clips left out" if self.bad else ""
+        return f"ClipBatch(video {tuple(self.video.shape)}{left_out})"
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = True) -> ClipBatch:
+        """The same batch on `device`, bytes as bytes."""
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
+        labels = None if self.multi_hot is None else self.multi_hot.to(device, non_blocking=non_blocking)
+        return replace(self, **moved, multi_hot=labels)
+
+    def pin_memory(self, device: object = None) -> ClipBatch:
+        """Called by torch's DataLoader."""
+        pinned = {name: getattr(self, name).pin_memory() for name in _TENSORS}
+        return replace(self, **pinned, multi_hot=None if self.multi_hot is None else self.multi_hot.pin_memory())
+
+
+_TENSORS = ("video", "class_id", "index", "view", "frames")
+
+
+def collate(samples: Sequence[ClipSample | BadClip]) -> ClipBatch:
+    """Put the rows of all clips into one batch; clips that could not be decoded are named in `bad`."""
+    import torch
+
+    good = [sample for sample in samples if isinstance(sample, ClipSample)]
+    bad = tuple(sample for sample in samples if isinstance(sample, BadClip))
+    if not good:
+        nothing = torch.empty(0, dtype=torch.int64)
+        video = torch.empty((0, 3, 0, 0, 0), dtype=torch.uint8)
+        return ClipBatch(
+            video=video, class_id=nothing, multi_hot=None, index=nothing, view=nothing, frames=nothing, key=(), bad=bad
+        )
+    counts = [len(sample.video) for sample in good]
+    per_clip = torch.tensor([(sample.class_id, sample.index) for sample in good])
+    class_id, index = per_clip.repeat_interleave(torch.tensor(counts), dim=0).unbind(1)
+    labels = None
+    if good[0].multi_hot is not None:
+        each = [s.multi_hot for s in good if s.multi_hot is not None]
+        labels = torch.stack(each).repeat_interleave(torch.tensor(counts), dim=0)
+    return ClipBatch(
+        video=_join([sample.video for sample in good], sum(counts)),
+        class_id=class_id.contiguous(),
+        multi_hot=labels,
+        index=index.contiguous(),
+        view=torch.cat([torch.arange(count) for count in counts]),
+        frames=torch.cat([sample.frames for sample in good]),
+        key=tuple(sample.key for sample, count in zip(good, counts, strict=True) for _ in range(count)),
+        bad=bad,
+    )
+
+
+def _join(videos: Sequence[Tensor], rows: int) -> Tensor:
+    """(B, C, T, H, W), channels last in memory; in a worker process, memory that the main process can see."""
+    import torch
+    from torch.utils.data import get_worker_info
+
+    _, channels, time, height, width = videos[0].shape
+    shape = (rows, time, height, width, channels)
+    if get_worker_info() is None:
+        joined = torch.empty(shape, dtype=torch.uint8)
+    else:  # as torch's own collate does: written once, not copied again on its way through the queue
+        storage = torch.UntypedStorage._new_shared(rows * time * height * width * channels)
+        joined = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+    joined = joined.permute(0, 4, 1, 2, 3)
+    at = 0
+    for video in videos:
+        joined[at : at + len(video)] = video
+        at += len(video)
+    return joined
