@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.trees import raw_name, read, row, rows, touch
 from vidkit.config import SourceSpec
-from vidkit.data.tables import text_to_path
+from vidkit.data.paths import text_to_path
 from vidkit.errors import AnnotationError
 
 

@@ -10,9 +10,10 @@ import pytest
 from tests.data.trees import CSV_HEAD, SPECS, csv_lines, raw_name, read, row, rows, touch, write
 from vidkit.config import SourceSpec
 from vidkit.data.manifests import class_list
+from vidkit.data.paths import text_to_path
 from vidkit.data.sources import SourceResult
 from vidkit.data.sources.youtube import parse_name
-from vidkit.data.tables import CLIP_SCHEMA, text_to_path
+from vidkit.data.tables import CLIP_SCHEMA
 from vidkit.errors import CLIP_ERRORS, AnnotationError, ConfigError
 
 A, B, C, D = "AbCdEfGhIjK", "-bCdEfGhIjK", "_______-___", "abc_def-012"

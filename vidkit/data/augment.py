@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from vidkit.config import Faults
+from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -87,6 +88,19 @@ AUGMENTS: dict[str, Callable[[], Augment]] = {
     "pretrain-multi-scale": lambda: Augment(crop="multi-scale"),  # VideoMAE
     "finetune": lambda: Augment(scale=(0.08, 1.0), rand_ops=2, erase=0.25),  # VideoMAE, AdaMAE
 }
+
+
+def named_augment(augment: Augment | str) -> Augment:
+    """Settings as they are, or by their name in `AUGMENTS`.
+
+    Raises:
+        ConfigError: no such name.
+    """
+    if not isinstance(augment, str):
+        return augment
+    if augment not in AUGMENTS:
+        raise ConfigError(f"augment is {augment!r}; expected one of {', '.join(AUGMENTS)}", field="augment")
+    return AUGMENTS[augment]()
 
 
 # --- choices -------------------------------------------------------------------------------------

@@ -103,7 +103,14 @@ def collate(samples: Sequence[ClipSample | BadClip]) -> ClipBatch:
         nothing = torch.empty(0, dtype=torch.int64)
         video = torch.empty((0, 3, 0, 0, 0), dtype=torch.uint8)
         return ClipBatch(
-            video=video, class_id=nothing, multi_hot=None, index=nothing, view=nothing, frames=nothing, key=(), bad=bad
+            video=video,
+            class_id=nothing,
+            multi_hot=None,
+            index=nothing,
+            view=nothing,
+            frames=nothing,
+            key=(),
+            bad=bad,
         )
     counts = [len(sample.video) for sample in good]
     per_clip = torch.tensor([(sample.class_id, sample.index) for sample in good])

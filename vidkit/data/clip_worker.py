@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from vidkit.config import EncodeSettings
-from vidkit.data.tables import text_to_path
+from vidkit.data.paths import text_to_path
 from vidkit.errors import BuildError, ClipError, clean_message
 
 #: Files up to this size are read whole: one read serves the checksum, the index and the decoder.
@@ -87,6 +87,8 @@ def open_source(root: str, path: str, *, follow_symlinks: bool = False) -> Binar
     """
     name = text_to_path(path)
     full = os.path.join(root, name)  # no Path: names need not be UTF-8
+    if "\0" in name:
+        raise ClipError("unreadable", "a path cannot hold a null byte")
     if os.path.isabs(name) or ".." in Path(name).parts:
         raise ClipError("unsafe-path", "the path leaves the source folder")
     if not follow_symlinks:

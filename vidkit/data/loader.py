@@ -1,276 +1,275 @@
-"""From a built dataset to batches of clips: the same ones for a seed, however many workers read them.
+"""Batches for a run: seeded epochs split over processes, exact resume, bounded failures, caches.
 
-`ClipDataset` reads a clip by its place in the ledger and needs nothing else of vidkit: bring your own
-training loop. `ClipLoader` adds what a run needs: seeded epochs split over processes, exact resume,
-bounded failures, caches.
-
->>> from vidkit.data import ClipDataset                                       # doctest: +SKIP
->>> clips = ClipDataset("vidkit-demo", "train", frames=8, stride=4)           # doctest: +SKIP
->>> clips[0].video.shape                                                      # doctest: +SKIP
-torch.Size([1, 3, 8, 64, 64])
+The same seed gives the same clips with the same augmentation, for any number of loader workers. All ranks
+take the same number of training steps, whatever the shards; a test sees every clip exactly once.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
 
-import numpy as np
-import numpy.typing as npt
-
-from vidkit.data.augment import AUGMENTS, Augment, augment_row, crop_resize
+from vidkit.config import Faults
 from vidkit.data.batch import BadClip, ClipBatch, ClipSample, collate
-from vidkit.data.decoders import DECODERS
+from vidkit.data.clip_dataset import ClipDataset, undecodable
 from vidkit.data.order import Request, Tail, check_split, epoch_order, epoch_samples, rank_batches
-from vidkit.data.sampling import Draw, Mode, Sampling, draw
-from vidkit.data.split import LabelFraction, SplitClips, Unusable, open_split
-from vidkit.errors import ClipError, ConfigError, DatasetError
+from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
-    from vidkit.data.cache import DeviceCache, HostCache
+    from vidkit.data.cache import DeviceCache
 
 Cache = Literal["none", "host", "device"]
 T = TypeVar("T")
 
 log = logging.getLogger("vidkit.data")
 
-#: open shards; Kinetics-400 has 250 of 1,000 clips, and a process may have 1,024 files
-_OPEN_SHARDS = 64
 
+class ClipLoader:
+    """Iterating gives the batches of one epoch (`ClipBatch`), then the next epoch's, and so on.
 
-class ClipDataset:
-    """Clips of one split of a built dataset, as a map-style dataset for torch (`len` and `[i]`).
+    In training an iteration goes on where the last one stopped, so `state_dict()`, taken after a step,
+    describes what is left: a loader that loads it gives exactly the batches that were still to come. A test
+    begins anew with every iteration.
 
     Args:
-        path: folder of the built dataset.
-        split: "train", "val" or "test".
-        frames, stride: T frames, `stride` stored frames apart.
-        mode: "train" (random start), "segments" (one frame from each of T segments) or "views" (K uniform
-            starts x S places, for tests); see `sampling.Sampling`.
-        training: random and augmented, or not. Follows from `mode`; "segments" needs to be told.
-        size: pixels of the square that comes out; by default the stored clips' short side.
-        views: temporal x spatial views in a test; the rows of a sample come in that order.
-        crop_share: side of a test's crop as a share of the short side.
-        augment: settings, or a name in `augment.AUGMENTS`; "pretrain" by default.
-        repeats: rows from one decode in training, each with its own crop.
-        seed: what all that is random depends on, with the epoch and the clip's number.
-        label_fraction: keep about this share of every class's labelled clips; see `fraction` for what it made.
-        decoder: a name in `decoders.DECODERS`.
+        dataset: what to read; its `seed` is the loader's.
+        batch_size: clips for each process and step. A batch has `dataset.sampling.rows` rows for each of them.
+        workers: processes that read; 0: this one reads.
+        rank, world: this process, and how many share an epoch.
+        tail: "cut" (training) leaves out the clips that do not fill a step, "pad" fills it with clips from the
+            epoch's start, "keep" (tests) gives every clip once; see `order.epoch_samples`.
+        max_bad: clips that may be left out of training because they cannot be decoded, as a number or as a
+            share below 1 of the dataset; one more raises. Counted in each process. A test allows none.
+        prefetch: batches that each worker prepares ahead.
+        pin_memory: by default where there is a CUDA device.
+        cache: "host" decodes every clip once into memory that all workers share; "device" onto `device`,
+            where batches are then cropped too, without workers.
+        device: of the cache; batches are made there.
+        memory_limit: bytes that the cache may take; by default what is free.
+        progress: called with (clips decoded, clips in all) while a cache is filled.
 
     Raises:
-        ConfigError: settings that cannot be.
-        DatasetError: a dataset that is missing, unfinished, damaged, or has no usable clip in the split.
+        ConfigError: settings that cannot be, an epoch without a step, a cache that does not fit.
+        DatasetError: while iterating: a clip that cannot be decoded, or too many of them.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
-        split: str,
+        dataset: ClipDataset,
         *,
-        frames: int = 16,
-        stride: int = 4,
-        mode: Mode = "train",
-        training: bool | None = None,
-        size: int | None = None,
-        views: tuple[int, int] = (1, 1),
-        crop_share: float = 1.0,
-        augment: Augment | str = "pretrain",
-        repeats: int = 1,
-        seed: int = 0,
-        label_fraction: float | None = None,
-        decoder: str = "pyav",
+        batch_size: int,
+        workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        tail: Tail | None = None,
+        max_bad: float = 0.01,
+        prefetch: int = 2,
+        pin_memory: bool | None = None,
+        cache: Cache = "none",
+        device: torch.device | str | None = None,
+        memory_limit: int | None = None,
+        progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        import torch
+        self.dataset = dataset
+        self.batch_size, self.rank, self.world = batch_size, rank, world
+        self.tail: Tail = tail or ("cut" if dataset.sampling.training else "keep")
+        self.epoch = 0
+        self.bad: dict[int, BadClip] = {}
+        """Clips that could not be decoded, by index, since the run began."""
+        self._position = 0
+        check_split(batch_size, rank, world, self.tail)
+        faults = Faults()
+        faults.check(workers >= 0, "workers", workers, "at least 0")
+        faults.check(prefetch >= 1, "prefetch", prefetch, "at least 1")
+        faults.check(max_bad >= 0, "max_bad", max_bad, "a number of clips, or a share of them below 1")
+        faults.check(cache in get_args(Cache), "cache", cache, f"one of {', '.join(get_args(Cache))}")
+        faults.check(cache != "device" or device is not None, "device", device, "a device for the cache")
+        faults.raise_if_any("loader settings")
+        self.max_bad = int(max_bad * len(dataset) if max_bad < 1 else max_bad) if dataset.sampling.training else 0
+        self.samples = epoch_samples(len(dataset), batch_size * world, self.tail)
+        self._device_cache: DeviceCache | None = None
+        self._batches: Any = None
+        if cache == "device":
+            from vidkit.data.cache import DeviceCache
 
-        if training is None and mode == "segments":
-            raise ConfigError(
-                "mode 'segments' serves training and tests", field="training", hint="say training=True or training=False"
+            assert device is not None
+            self._device_cache = DeviceCache(
+                dataset, device, workers=workers, limit=memory_limit, progress=progress
             )
-        if seed < 0:
-            raise ConfigError(f"seed is {seed!r}; expected at least 0", field="seed")
-        if decoder not in DECODERS:
-            raise ConfigError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}", field="decoder")
-        if isinstance(augment, str):
-            if augment not in AUGMENTS:
-                raise ConfigError(f"augment is {augment!r}; expected one of {', '.join(AUGMENTS)}", field="augment")
-            augment = AUGMENTS[augment]()
-        self.clips: SplitClips = open_split(path, split, label_fraction=label_fraction, seed=seed)
-        self.sampling = Sampling(
-            frames=frames,
-            stride=stride,
-            mode=mode,
-            training=mode == "train" if training is None else training,
-            size=size or int(self.clips.dataset.facts["settings"]["encode.size"]),
-            views=(int(views[0]), int(views[1])),
-            crop_share=crop_share,
-            repeats=repeats,
-            augment=augment,
-            flip=self.clips.flip,
+        else:
+            if cache == "host" and dataset.cache is None:
+                from vidkit.data.cache import HostCache
+
+                dataset.cache = HostCache(dataset, workers=workers, limit=memory_limit, progress=progress)
+            self._batches = self._torch_loader(workers, prefetch, pin_memory)
+
+    def _torch_loader(self, workers: int, prefetch: int, pin_memory: bool | None) -> Any:
+        import torch
+        from torch.utils.data import DataLoader
+
+        dataset: Any = _Reading(self.dataset)
+        return DataLoader(
+            dataset,
+            batch_sampler=_Orders(self),
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
+            persistent_workers=workers > 0,
+            prefetch_factor=prefetch if workers else None,
+            # its own: torch draws a seed for workers at each start, and a resumed run must not draw one more
+            generator=torch.Generator(),
         )
-        if views[1] > 1 and crop_share == 1 and (self.clips.height == self.clips.width).all():
-            raise ConfigError(
-                f"{views[1]} spatial views of square clips are one and the same",
-                field="views",
-                hint=f"use views {views[0]}x1, or a crop_share below 1",
-            )
-        self.seed = seed
-        self.decoder = decoder
-        self.cache: HostCache | None = None
-        # in shared memory, so that worker processes that outlive an epoch see it change
-        self._epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._shards: dict[int, int] = {}
-        self._owner = os.getpid()
 
     def __len__(self) -> int:
-        return len(self.clips)
-
-    def __repr__(self) -> str:
-        s = self.sampling
-        return f"ClipDataset({self.clips!r}, {s.mode}, {s.rows} x {s.frames} frames of {s.size} px)"
+        """Batches of this process in a whole epoch."""
+        return self._steps(0)
 
     @property
-    def classes(self) -> tuple[str, ...]:
-        """Names by class id (by label id where a clip can have several)."""
-        return self.clips.classes
+    def steps_left(self) -> int:
+        """Batches of this process until the epoch's end."""
+        return self._steps(self._position)
 
-    @property
-    def label_sha256(self) -> str:
-        """Of the label map: a checkpoint carries it, and another one here is another set of classes."""
-        return str(self.clips.dataset.facts["label_map"]["sha256"])
+    def _steps(self, start: int) -> int:
+        step = self.batch_size * self.world
+        if self.tail != "keep":
+            return (self.samples - start) // step
+        left = self.samples - start
+        return left // step + (left % step > self.rank * self.batch_size)
 
-    @property
-    def unusable(self) -> tuple[Unusable, ...]:
-        """Planned clips of this split that have no sample."""
-        return self.clips.unusable
+    def __iter__(self) -> Iterator[ClipBatch]:
+        if not self.dataset.sampling.training:
+            self._position = 0
+        elif self.steps_left == 0:  # left at its last step, or resumed with a larger batch than is left
+            self.epoch, self._position = self.epoch + 1, 0
+        ready = (
+            iter(self._batches) if self._device_cache is None else map(self._device_cache.batch, self._requests())
+        )
+        for batch in ready:
+            self._account(batch)
+            self._position += self.batch_size * self.world
+            yield batch
+        self.epoch, self._position = self.epoch + 1, 0
 
-    @property
-    def fraction(self) -> LabelFraction | None:
-        """What `label_fraction` kept."""
-        return self.clips.fraction
-
-    def set_epoch(self, epoch: int) -> None:
-        """For loops of your own, before each epoch: `dataset[i]` is then augmented anew. (`ClipLoader` tells
-        the epoch with every request.)"""
-        self._epoch.fill_(epoch)
-
-    def __getitem__(self, index: int) -> ClipSample:
-        """Raises:
-        IndexError: no clip of that number.
-        DatasetError: the clip cannot be decoded; the text names dataset, shard, key and clip.
-        """
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"clip {index} of {len(self)}")
-        sample = self.read(Request(int(index) % len(self), int(self._epoch)))
-        if isinstance(sample, BadClip):
-            raise undecodable(sample)
-        return sample
-
-    def read(self, request: Request) -> ClipSample | BadClip:
-        """The rows of one clip, or why there are none.
-
-        Raises:
-            DatasetError: the shard itself cannot be read.
-        """
-        drawn = self.draw(request)
-        i = request.index
-        try:
-            pictures = self.pictures(i, drawn.indices.ravel())
-        except ClipError as error:
-            return self.bad_clip(i, error)
-        return self._sample(i, drawn, pictures)
-
-    def draw(self, request: Request) -> Draw:
-        """Which frames and boxes a request means."""
-        i = request.index
-        count, height, width = (int(column[i]) for column in (self.clips.frames, self.clips.height, self.clips.width))
-        return draw(self.sampling, count, height, width, (self.seed, request.epoch, i, request.turn))
-
-    def pictures(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """(T, H, W, 3) uint8: frames of clip i as they are stored, from the cache where there is one.
-
-        Raises:
-            ClipError: the clip cannot be decoded, or is not what the ledger says.
-            DatasetError: the shard cannot be read.
-        """
-        if self.cache is not None:
-            return self.cache.frames(i, wanted)
-        clips = self.clips
-        found = DECODERS[self.decoder](self.bytes(i), wanted, int(clips.frames[i]))
-        size = (int(clips.height[i]), int(clips.width[i]))
-        if found.shape[1:3] != size:
-            raise ClipError("decode-error", f"pictures of {found.shape[1:3]}; the ledger says {size}")
-        return found
-
-    def bytes(self, i: int) -> bytes:
-        """The stored file of clip i.
-
-        Raises:
-            ClipError: the shard ends before it.
-            DatasetError: the shard cannot be read.
-        """
-        clips = self.clips
-        number, nbytes = int(clips.shard[i]), int(clips.nbytes[i])
-        try:
-            data = os.pread(self._descriptor(number), nbytes, int(clips.offset[i]))
-        except OSError as error:
-            path = clips.dataset.root / clips.shards[number]
-            raise DatasetError(f"the shard cannot be read: {error.strerror}", file=path, hint="see `vidkit verify`") from None
-        if len(data) != nbytes:
-            raise ClipError("truncated", f"the shard holds {len(data):,} of {nbytes:,} bytes")
-        return data
-
-    def _descriptor(self, number: int) -> int:
-        """An open shard. Descriptors that a forked worker inherits are good: `pread` has no position."""
-        found = self._shards.pop(number, None)
-        if found is None:
-            while len(self._shards) >= _OPEN_SHARDS:
-                os.close(self._shards.pop(next(iter(self._shards))))
-            found = os.open(self.clips.dataset.root / self.clips.shards[number], os.O_RDONLY | os.O_CLOEXEC)
-        self._shards[number] = found
-        return found
-
-    def bad_clip(self, i: int, error: ClipError) -> BadClip:
-        return BadClip(i, self.clips.where(i), error.code, error.message)
-
-    def labels(self, i: int) -> tuple[int, Tensor | None]:
-        """(class id or -1, (L,) of 0 and 1 under the multi-hot rule)."""
-        import torch
-
-        if self.clips.rule != "multi-hot":
-            return int(self.clips.class_id[i]), None
-        hot = torch.zeros(len(self.classes))
-        hot[self.clips.labels(i)] = 1
-        return -1, hot
-
-    def _sample(self, i: int, drawn: Draw, pictures: npt.NDArray[np.uint8]) -> ClipSample:
-        import torch
-
-        views_KTHWC = torch.from_numpy(pictures).unflatten(0, drawn.indices.shape)
-        rows = []
-        for row, (view, box) in enumerate(zip(drawn.which, drawn.boxes, strict=True)):
-            video_TCHW = crop_resize(views_KTHWC[view], box, self.sampling.size)
-            if drawn.rngs:
-                video_TCHW = augment_row(video_TCHW, self.sampling.augment, drawn.rngs[row])
-            rows.append(video_TCHW.permute(1, 0, 2, 3))
-        class_id, multi_hot = self.labels(i)
-        return ClipSample(
-            video=rows[0][None] if len(rows) == 1 else torch.stack(rows),
-            class_id=class_id,
-            multi_hot=multi_hot,
-            index=i,
-            key=str(self.clips.key[i]),
-            frames=torch.from_numpy(drawn.indices[list(drawn.which)]),
+    def _requests(self) -> Iterator[list[Request]]:
+        order = epoch_order(
+            len(self.dataset), self.dataset.seed, self.epoch, shuffle=self.dataset.sampling.training
+        )
+        return rank_batches(
+            order,
+            self.epoch,
+            batch_size=self.batch_size,
+            rank=self.rank,
+            world=self.world,
+            tail=self.tail,
+            start=self._position,
         )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}  # descriptors mean nothing in another process
+    def _account(self, batch: ClipBatch) -> None:
+        for clip in batch.bad:
+            if clip.index not in self.bad:
+                self.bad[clip.index] = clip
+                log.warning("left out (%d of at most %d): %s", len(self.bad), self.max_bad, clip)
+        if len(self.bad) > self.max_bad:
+            raise undecodable(list(self.bad.values()), self.max_bad)
+        if not len(batch):  # a process without a batch would leave the others waiting for its gradients
+            raise undecodable(batch.bad)
 
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_shards", {}).values():
-            os.close(descriptor)
+    def state_dict(self) -> dict[str, Any]:
+        """What is left of the run, as plain values: to be saved after a step, with the model."""
+        over = self.steps_left == 0
+        return {
+            "seed": self.dataset.seed,
+            "clips": len(self.dataset),
+            "epoch": self.epoch + over,
+            "position": 0 if over else self._position,
+            "bad": sorted(self.bad),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken: same batches, same augmentation. The number of workers may be
+        another; so may batch size and processes, which then split what is left of the epoch their way.
+
+        Raises:
+            ConfigError: the state is of another dataset or seed.
+        """
+        for name, ours in (("clips", len(self.dataset)), ("seed", self.dataset.seed)):
+            if state[name] != ours:
+                raise ConfigError(
+                    f"the saved loader state has {name} {state[name]}; this run has {ours}",
+                    field=name,
+                    hint="resume with the dataset, the label fraction and the seed of the first run",
+                )
+        self.epoch, self._position = int(state["epoch"]), int(state["position"])
+        self.bad = {
+            int(i): BadClip(int(i), self.dataset.clips.where(int(i)), "decode-error", "before the resume")
+            for i in state["bad"]
+        }
+
+
+class _Reading:
+    """The dataset as the loader asks it: a request in, and a clip that cannot be decoded comes as a value."""
+
+    def __init__(self, dataset: ClipDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, request: Request) -> ClipSample | BadClip:
+        return self.dataset.read(request)
+
+
+class _Orders:
+    """The loader's order as torch's `batch_sampler`: asked anew at the start of each iteration."""
+
+    def __init__(self, loader: ClipLoader) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[list[Request]]:
+        return self.loader._requests()
+
+    def __len__(self) -> int:
+        return self.loader.steps_left
+
+
+class DataWait(Generic[T]):
+    """Times how long a loop waits for its batches.
+
+    >>> wait = DataWait([1, 2, 3])
+    >>> sum(wait), wait.batches, wait.share <= 1
+    (6, 3, True)
+    """
+
+    def __init__(self, batches: Iterable[T]) -> None:
+        self._source = batches
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin to count anew, as after a warm-up."""
+        self.waited_s = 0.0
+        self.batches = 0
+        self._since = time.perf_counter()
+
+    @property
+    def total_s(self) -> float:
+        """Seconds since the start, or the last `reset`."""
+        return time.perf_counter() - self._since
+
+    @property
+    def share(self) -> float:
+        """Part of the time, 0 to 1, in which the loop waited for a batch."""
+        return min(1.0, self.waited_s / max(self.total_s, 1e-9))
+
+    def __iter__(self) -> Iterator[T]:
+        source = iter(self._source)
+        self.reset()
+        while True:
+            asked = time.perf_counter()
+            try:
+                batch = next(source)
+            except StopIteration:
+                return
+            self.waited_s += time.perf_counter() - asked
+            self.batches += 1
+            yield batch

@@ -10,14 +10,18 @@ frame is repeated (VideoMAE's rule for Kinetics). Shapes: T frames, K temporal v
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal, get_args
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from vidkit.config import Faults
-from vidkit.data.augment import Augment, Box, draw_box, view_box
+from vidkit.data.augment import Augment, Box, augment_row, crop_resize, draw_box, view_box
+from vidkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Mode = Literal["train", "segments", "views"]
 Indices = npt.NDArray[np.int64]
@@ -100,7 +104,7 @@ class Sampling:
     """Side of the test crop, as a share of the picture's short side: 224 out of 256 is 0.875."""
     repeats: int = 1
     """Rows from one decode in training, each with its own crop, flip and so on of the same frames."""
-    augment: Augment = Augment()
+    augment: Augment = field(default_factory=Augment)
     flip: bool = False
     """Whether the dataset allows left-right flips; where it does not, none happens whatever `augment` says."""
 
@@ -122,6 +126,21 @@ class Sampling:
     def rows(self) -> int:
         """R: rows that one clip gives."""
         return self.repeats if self.training else self.views[0] * self.views[1]
+
+
+def is_training(mode: Mode, training: bool | None) -> bool:
+    """What `mode` says where `training` is None.
+
+    Raises:
+        ConfigError: it says nothing.
+    """
+    if training is None and mode == "segments":
+        raise ConfigError(
+            "mode 'segments' serves training and tests",
+            field="training",
+            hint="say training=True or training=False",
+        )
+    return mode == "train" if training is None else training
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,3 +178,21 @@ def draw(sampling: Sampling, count: int, height: int, width: int, key: tuple[int
     temporal, spatial = sampling.views
     boxes = tuple(view_box(height, width, s, spatial, sampling.crop_share) for s in range(spatial))
     return Draw(indices, tuple(k for k in range(temporal) for _ in range(spatial)), boxes * temporal, ())
+
+
+def render(sampling: Sampling, drawn: Draw, pictures: npt.NDArray[np.uint8]) -> Tensor:
+    """(R, C, T, S, S) uint8, channels last in memory.
+
+    Args:
+        pictures: (K * T, H, W, 3), the frames of `drawn.indices` one view after the other.
+    """
+    import torch
+
+    views_KTHWC = torch.from_numpy(pictures).unflatten(0, drawn.indices.shape)
+    rows = []
+    for row, (view, box) in enumerate(zip(drawn.which, drawn.boxes, strict=True)):
+        video_TCHW = crop_resize(views_KTHWC[view], box, sampling.size)
+        if drawn.rngs:
+            video_TCHW = augment_row(video_TCHW, sampling.augment, drawn.rngs[row])
+        rows.append(video_TCHW.permute(1, 0, 2, 3))
+    return rows[0][None] if len(rows) == 1 else torch.stack(rows)

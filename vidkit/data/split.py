@@ -47,8 +47,8 @@ class LabelFraction:
 
     def __str__(self) -> str:
         return (
-            f"{self.kept:,} of {self.of:,} clips ({100 * self.kept / self.of:.1f} %; {100 * self.fraction:g} % asked "
-            f"for), {self.fewest:,} to {self.most:,} in each of {self.classes:,} classes"
+            f"{self.kept:,} of {self.of:,} clips ({100 * self.kept / self.of:.1f} %; {100 * self.fraction:g} % "
+            f"asked for), {self.fewest:,} to {self.most:,} in each of {self.classes:,} classes"
             + (f", {self.unlabelled:,} clips without a label left out" if self.unlabelled else "")
         )
 
@@ -142,8 +142,8 @@ def open_split(
     if not table.num_rows:
         counts = ", ".join(f"{name} {count['ok']:,}" for name, count in dataset.facts["splits"].items())
         raise DatasetError(
-            f"no usable clip in split {split!r} of {dataset.facts['name']!r} ({len(unusable):,} failed or missing); "
-            f"usable: {counts or 'none'}",
+            f"no usable clip in split {split!r} of {dataset.facts['name']!r} ({len(unusable):,} failed or "
+            f"missing); usable: {counts or 'none'}",
             file=dataset.root,
             field="split",
             hint="choose another split, or build the dataset with clips for this one",
@@ -167,8 +167,10 @@ def open_split(
 
 
 def _ints(column: Any) -> _Ints:
-    return np.asarray(column.to_numpy(zero_copy_only=False), np.int64) if isinstance(column, pa.Array) else np.asarray(
-        column.to_numpy(), np.int64
+    return (
+        np.asarray(column.to_numpy(zero_copy_only=False), np.int64)
+        if isinstance(column, pa.Array)
+        else np.asarray(column.to_numpy(), np.int64)
     )
 
 
@@ -206,7 +208,8 @@ def keep_fraction(clips: SplitClips, fraction: float, seed: int) -> SplitClips:
     counts = np.bincount(labels, minlength=1)
     if not len(kept):
         raise ConfigError(
-            f"no clip of split {clips.split!r} has a label, so no fraction of them can be kept", field="label_fraction"
+            f"no clip of split {clips.split!r} has a label, so no fraction of them can be kept",
+            field="label_fraction",
         )
     inside = np.zeros(len(clips), bool)
     inside[kept] = True

@@ -222,7 +222,9 @@ class _Kept(threading.local):
 _KEPT_HERE = _Kept()
 
 
-def read_frames(data: bytes, wanted: Sequence[int], *, frames: int | None = None) -> npt.NDArray[np.uint8]:
+def read_frames(
+    data: bytes, wanted: Sequence[int] | npt.NDArray[np.int64], *, frames: int | None = None
+) -> npt.NDArray[np.uint8]:
     """(T, H, W, 3) uint8 RGB, one frame for each index, in the order and as often as asked.
 
     Args:

@@ -5,18 +5,18 @@ The clip table says what is planned; the ledger says what became of it, one row 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
-from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 import pyarrow as pa
+
+from vidkit.data.paths import path_to_text
 
 #: One row a clip. Written by sources, merged by `composite`, carried out by `build`.
 CLIP_SCHEMA = pa.schema(
     [
         pa.field("clip_id", pa.string(), nullable=False),  # "<source>/<native id>", unique in the table
         pa.field("source", pa.string(), nullable=False),  # name of the source in the spec
-        pa.field("path", pa.string()),  # relative to the source's root, see `path_to_text`; null: not found
+        pa.field("path", pa.string()),  # relative to the source's root, see `paths.path_to_text`; null: not found
         pa.field("split", pa.string(), nullable=False),  # "train", "val" or "test"
         pa.field("labels", pa.list_(pa.string()), nullable=False),  # names; empty where labels are withheld
         pa.field("group", pa.string()),  # what must not cross splits: YouTube id, VIRAT video
@@ -54,26 +54,6 @@ LEDGER_SCHEMA = pa.schema(
 )
 
 SPLITS = ("train", "val", "test")
-
-_RAW = "raw-bytes:"
-
-
-def path_to_text(path: str) -> str:
-    """File names are bytes; Arrow text is UTF-8. Names that are not UTF-8 are stored percent-encoded.
-
-    >>> path_to_text("a b.mp4")
-    'a b.mp4'
-    """
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return _RAW + quote_from_bytes(os.fsencode(path))
-    return _RAW + quote_from_bytes(os.fsencode(path)) if path.startswith(_RAW) else path
-
-
-def text_to_path(text: str) -> str:
-    """Inverse of `path_to_text`."""
-    return os.fsdecode(unquote_to_bytes(text[len(_RAW) :])) if text.startswith(_RAW) else text
 
 
 @dataclass(slots=True)

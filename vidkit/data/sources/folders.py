@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
+from vidkit.data.paths import path_to_text
 from vidkit.data.sources.common import ClassLookup, Roots, Rows, SourceResult, finish, note, plain, split_of_name
 from vidkit.data.sources.files import FileIndex, scan
-from vidkit.data.tables import Matching, path_to_text
+from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, display_path
 
 

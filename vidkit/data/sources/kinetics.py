@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import class_list
+from vidkit.data.paths import path_to_text
 from vidkit.data.sources import listfile
 from vidkit.data.sources.common import (
     ANNOTATED,
@@ -25,7 +26,7 @@ from vidkit.data.sources.common import (
 from vidkit.data.sources.files import FileIndex, scan
 from vidkit.data.sources.kinetics_csv import KineticsRow, columns_of, find_csvs, read_csv
 from vidkit.data.sources.youtube import YoutubeIndex, is_youtube_id, parse_name, stem_of, times_text
-from vidkit.data.tables import Matching, path_to_text
+from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, ConfigError, display_path
 
 OTHER_FOLDER = "folder's class differs from the annotation (the annotation holds)"

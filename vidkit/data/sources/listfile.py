@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
+from vidkit.data.paths import path_to_text
 from vidkit.data.sources.common import (
     ANNOTATED,
     FOUND,
@@ -30,7 +31,7 @@ from vidkit.data.sources.common import (
 )
 from vidkit.data.sources.files import VIDEO_ENDINGS, FileIndex, Located, PathFinder, scan
 from vidkit.data.sources.youtube import parse_name, stem_of
-from vidkit.data.tables import SPLITS, Matching, path_to_text
+from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError, display_path
 
 # the path may hold spaces: it ends at the last video ending that only whole numbers follow
