@@ -132,7 +132,9 @@ def _encoder(clip: Path) -> Finding:
     try:
         import av
         import numpy as np
-
+    except ImportError as error:
+        return Finding(name=name, status="missing", detail=clean_message(str(error)), remedy=_REINSTALL)
+    try:
         with av.open(os.fspath(clip), "w") as output:
             stream: Any = output.add_stream("libx264", rate=25, options={"crf": "1", "x264-params": "threads=1"})
             stream.width = stream.height = _SIDE
@@ -141,7 +143,7 @@ def _encoder(clip: Path) -> Finding:
                 grey = np.full((_SIDE, _SIDE, 3), _level(k), np.uint8)
                 output.mux(stream.encode(av.VideoFrame.from_ndarray(grey, format="rgb24")))
             output.mux(stream.encode(None))
-    except (ImportError, ValueError, OSError, RuntimeError) as error:
+    except (av.error.FFmpegError, ValueError, OSError) as error:
         return Finding(name=name, status="missing", detail=clean_message(str(error)), remedy=remedy)
     return Finding(name=name, status="ok", detail=f"encoded {_FRAMES} frames to {clip.stat().st_size} bytes")
 

@@ -530,6 +530,19 @@ def test_labels_of_two_lists_that_have_a_name_in_common(root: Path) -> None:
     assert "label 'walking' is outside the label map" in lines(verify(root))
 
 
+def test_digests_of_the_records_are_checked_where_there_are_some(root: Path) -> None:
+    """Most of what the ledger says of a clip's origin is written nowhere else."""
+    names = ("clips.parquet", "shards.json")
+    digests = {name: sha256_file(root / name)[0] for name in names}
+    change_json(root, "dataset.json", lambda facts: facts.update(files=digests))
+    assert verify(root).checks["records hashed"] == 2
+    change_rows(root, lambda rows: row_of(rows, 0).update(path="other.mp4"))
+    assert [p.where for p in verify(root).problems] == ["clips.parquet"]
+    for strange in ({"../../etc/passwd": "0"}, {"clips.parquet": None}, [1], "x"):
+        change_json(root, "dataset.json", lambda facts, strange=strange: facts.update(files=strange))
+        assert kinds(verify(root)) <= {"checksum"}
+
+
 def test_problems_of_one_kind_are_listed_up_to_a_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidkit.data.verify_report._LISTED", 2)
     change_rows(root, lambda rows: [row.update(shard="nowhere") for row in rows])

@@ -109,7 +109,8 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
 
     if request.spec is None:
         log.print(
-            f"No datasets under {escape(str(request.data))} (or ${DATA_VARIABLE}): building the demo from generated clips.\n"
+            f"No datasets under {escape(str(request.data))} (or ${DATA_VARIABLE}): building the demo from "
+            "generated clips.\n"
             "With real data: vidkit build-dataset composite-518 --kinetics DIR --tinyvirat DIR\n"
             "            or: vidkit build-dataset k400 --kinetics DIR\n"
             "            or: vidkit build-dataset ssv2 --ssv2 DIR",

@@ -78,9 +78,8 @@ def print_result(built: Built, out: Path, console: Console) -> None:
     counts = facts["counts"]
     rate = f", {built.made / built.seconds:.1f} clips/s" if built.made and built.seconds else ""
     how = f"in {built.seconds:.0f} s{rate}" if built.made else "nothing was left to do"
-    console.print(
-        f"[bold]{facts['name']}[/bold] in {escape(str(out))}: {counts['shards']} shards, {_size(counts['bytes'])}, {how}"
-    )
+    what = f"{counts['shards']} shards, {_size(counts['bytes'])}, {how}"
+    console.print(f"[bold]{facts['name']}[/bold] in {escape(str(out))}: {what}")
     table = Table()
     for column in ("", "planned", "ok", "failed", "missing"):
         table.add_column(column, justify="right" if column else "left")

@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -167,16 +168,19 @@ def view_box(height: int, width: int, view: int, views: int, share: float = 1.0)
 # --- pixels --------------------------------------------------------------------------------------
 
 
+def pixel_functions() -> Any:
+    """torchvision.transforms.v2.functional, loaded at the first use: it takes seconds, and carries no types."""
+    return import_module("torchvision.transforms.v2.functional")
+
+
 def crop_resize(frames_THWC: Tensor, box: Box, size: int) -> Tensor:
     """(T, C, S, S) uint8: cut, scale (bilinear, antialiased) and turn. Crops of size S keep their pixels."""
-    from torchvision.transforms.v2 import functional
-
     top, left, height, width, flip = box
     # channels last: the layout for which torch scales uint8 fastest, and the decoder's own
-    video_TCHW = frames_THWC[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
+    video_TCHW: Tensor = frames_THWC[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
     if (height, width) != (size, size):
-        video_TCHW = functional.resize(video_TCHW, [size, size], antialias=True)
-    return functional.horizontal_flip(video_TCHW) if flip else video_TCHW
+        video_TCHW = pixel_functions().resize(video_TCHW, [size, size], antialias=True)
+    return video_TCHW.flip(-1) if flip else video_TCHW
 
 
 def augment_row(video_TCHW: Tensor, augment: Augment, rng: np.random.Generator) -> Tensor:
@@ -197,7 +201,6 @@ def erase(video_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
     (Zhong et al. 2017; the settings of timm and VideoMAE). The place is the same in all frames.
     """
     import torch
-    from torchvision.transforms.v2 import functional
 
     count, channels, height, width = video_TCHW.shape
     for _ in range(10):
@@ -212,7 +215,8 @@ def erase(video_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
     noise = rng.standard_normal((count, channels, h, w), np.float32)
     mean, std = (np.array(values, np.float32)[:, None, None] * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
     patch = torch.from_numpy(np.clip(np.rint(noise * std + mean), 0, 255).astype(np.uint8))
-    return functional.erase(video_TCHW, top, left, h, w, patch.to(video_TCHW.device))
+    erased: Tensor = pixel_functions().erase(video_TCHW, top, left, h, w, patch.to(video_TCHW.device))
+    return erased
 
 
 def crop_resize_batch(video_BTHWC: Tensor, boxes: list[Box], size: int) -> Tensor:
@@ -236,7 +240,7 @@ def crop_resize_batch(video_BTHWC: Tensor, boxes: list[Box], size: int) -> Tenso
         part = slice(i, i + step)
         x = video_BTHWC[part].permute(0, 4, 1, 2, 3).to(torch.float32).flatten(1, 2)  # (b, C * T, H, W)
         x = rows_BSH[part, None] @ x @ columns_BSW[part, None].transpose(-1, -2)
-        out[part] = x.round_().clamp_(0, 255).to(torch.uint8).unflatten(1, (channels, time))
+        out[part] = x.round_().clamp_(0, 255).to(torch.uint8).view(-1, channels, time, size, size)
     return out
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -141,8 +141,9 @@ def _join(videos: Sequence[Tensor], rows: int) -> Tensor:
     if get_worker_info() is None:
         joined = torch.empty(shape, dtype=torch.uint8)
     else:  # as torch's own collate does: written once, not copied again on its way through the queue
-        storage = torch.UntypedStorage._new_shared(rows * time * height * width * channels)
-        joined = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)  # type: ignore[call-overload]
+        shared: Any = torch.UntypedStorage
+        storage = shared._new_shared(rows * time * height * width * channels)
+        joined = torch.empty(0, dtype=torch.uint8).set_(storage).view(shape)
     joined = joined.permute(0, 4, 1, 2, 3)
     at = 0
     for video in videos:

@@ -152,7 +152,8 @@ class _Decoded:
     def clip(self, i: int) -> npt.NDArray[np.uint8]:
         """(T, H, W, 3), a view."""
         start, shape = self.first[i], self.shape[i]
-        return self.memory[start : start + int(np.prod(shape))].reshape(shape)
+        found: npt.NDArray[np.uint8] = self.memory[start : start + int(np.prod(shape))].reshape(shape)
+        return found
 
     def _fill(self, dataset: ClipDataset, workers: int) -> Iterator[tuple[int, ClipError | None]]:
         def one(i: int) -> tuple[int, ClipError | None]:
@@ -231,14 +232,14 @@ class DeviceCache:
         import torch
 
         data = self.dataset
-        good = [request for request in requests if request.index not in self.bad]
-        bad = [data.bad_clip(r.index, self.bad[r.index]) for r in requests if r.index in self.bad]
+        good = [request for request in requests if request.clip not in self.bad]
+        bad = [data.bad_clip(r.clip, self.bad[r.clip]) for r in requests if r.clip in self.bad]
         drawn = [data.draw(request) for request in good]
-        index = torch.tensor([request.index for request in good], dtype=torch.int64)
+        index = torch.tensor([request.clip for request in good], dtype=torch.int64)
         rows_of = torch.tensor([len(d.boxes) for d in drawn], dtype=torch.int64)
         frames = torch.from_numpy(np.stack([d.indices[view] for d in drawn for view in d.which])) if good else index
         index = index.repeat_interleave(rows_of)
-        labels = [data.labels(request.index) for request in good]
+        labels = [data.labels(request.clip) for request in good]
         hot = [each for _, each in labels if each is not None]
         class_id = torch.tensor([label for label, _ in labels], dtype=torch.int64).repeat_interleave(rows_of)
         video = self._video(index, frames, [box for d in drawn for box in d.boxes])
@@ -267,7 +268,7 @@ class DeviceCache:
         if not boxes:
             return torch.empty((0, 3, 0, size, size), dtype=torch.uint8, device=self.device)
         where = self.first[index.to(self.device)][:, None] + frames.to(self.device, non_blocking=True)
-        pictures = self.frames.index_select(0, where.flatten()).unflatten(0, frames.shape)
+        pictures = self.frames.index_select(0, where.flatten()).view(*frames.shape, *self.frames.shape[1:])
         return crop_resize_batch(pictures, boxes, size)
 
 

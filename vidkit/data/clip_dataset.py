@@ -103,7 +103,8 @@ class ClipDataset:
         self.decoder = decoder
         self.cache: HostCache | None = None
         # in shared memory, so that worker processes that outlive an epoch see it change
-        self._epoch: Tensor = torch.zeros((), dtype=torch.int64).share_memory_()
+        epoch: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch: Tensor = epoch.share_memory_()
         self._shards: dict[int, int] = {}
 
     def __len__(self) -> int:
@@ -157,7 +158,7 @@ class ClipDataset:
             DatasetError: the shard itself cannot be read.
         """
         drawn = self.draw(request)
-        i = request.index
+        i = request.clip
         try:
             pictures = self.pictures(i, drawn.indices.ravel())
         except ClipError as error:
@@ -166,7 +167,7 @@ class ClipDataset:
 
     def draw(self, request: Request) -> Draw:
         """Which frames and boxes a request means."""
-        i = request.index
+        i = request.clip
         count, height, width = (
             int(column[i]) for column in (self.clips.frames, self.clips.height, self.clips.width)
         )

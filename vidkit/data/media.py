@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import av
@@ -247,7 +248,7 @@ def _index_by_decoding(container: Any, video: Any, rate: Fraction) -> FrameIndex
         container.seek(0)
         seen = [frame.pts for frame in _decode_packets(video, container.demux(video), None)]
     times = [time for time in seen if time is not None]
-    if len(times) < len(seen) or any(a >= b for a, b in zip(times, times[1:], strict=False)):
+    if len(times) < len(seen) or any(a >= b for a, b in pairwise(times)):
         times = [i * tick for i in range(len(seen))]  # no times, or in disorder: AVI has a constant rate
     if not times:
         raise ClipError("decode-error", "no frame could be decoded")

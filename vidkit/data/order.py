@@ -22,7 +22,8 @@ Tail = Literal["cut", "pad", "keep"]
 class Request(NamedTuple):
     """A clip to read, and what its random numbers depend on."""
 
-    index: int
+    clip: int
+    """Its number in the dataset."""
     epoch: int = 0
     turn: int = 0
     """0, or how often the clip was used before in this epoch (padding)."""

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vidkit.data.augment import pixel_functions
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -40,14 +42,8 @@ def rand_augment(
     return video_TCHW
 
 
-def _functional() -> object:
-    from torchvision.transforms.v2 import functional
-
-    return functional
-
-
 def _call(name: str, video: Tensor, *arguments: object, **options: object) -> Tensor:
-    result: Tensor = getattr(_functional(), name)(video, *arguments, **options)
+    result: Tensor = getattr(pixel_functions(), name)(video, *arguments, **options)
     return result
 
 

@@ -188,7 +188,7 @@ def render(sampling: Sampling, drawn: Draw, pictures: npt.NDArray[np.uint8]) -> 
     """
     import torch
 
-    views_KTHWC = torch.from_numpy(pictures).unflatten(0, drawn.indices.shape)
+    views_KTHWC = torch.from_numpy(pictures).view(*drawn.indices.shape, *pictures.shape[1:])
     rows = []
     for row, (view, box) in enumerate(zip(drawn.which, drawn.boxes, strict=True)):
         video_TCHW = crop_resize(views_KTHWC[view], box, sampling.size)

@@ -150,7 +150,9 @@ def open_split(
         )
     _check_shards(dataset, split)
     shard = pc.dictionary_encode(table["shard"]).combine_chunks()
-    columns = {name: _ints(table[name]) for name in ("offset", "nbytes", "frames", "height", "width")}
+    columns: dict[str, Any] = {
+        name: _ints(table[name]) for name in ("offset", "nbytes", "frames", "height", "width")
+    }
     clips = SplitClips(
         dataset=dataset,
         split=split,

@@ -240,7 +240,7 @@ def read_frames(
     if table is None:
         with media.ClipReader(data, strict=True) as reader:
             _check_count(len(reader), frames)
-            return reader.frames(wanted)
+            return reader.frames([int(i) for i in wanted])
     _check_count(len(table), frames)
     where: dict[int, list[int]] = {}
     for t, i in enumerate(wanted):

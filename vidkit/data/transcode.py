@@ -243,8 +243,8 @@ class _Fitter:
         return self.sink.pull()
 
     def _build(self, frame: Any, rotation: int) -> None:
-        # Pixels are taken as stored, like every decoder gives them; an aspect that is not square is carried over
-        # as a tag. Stretching instead would give Kinetics' common 340x256 copies another shape than others train on.
+        # Pixels are taken as stored, as every decoder gives them; an aspect that is not square is carried over as
+        # a tag. Stretching would give Kinetics' common 340x256 copies another shape than everybody trains on.
         width, height = frame.width, frame.height
         turned = rotation in (90, 270)
         upright = (height, width) if turned else (width, height)
