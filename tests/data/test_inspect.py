@@ -275,7 +275,9 @@ def test_damaged_clips_and_missing_shards_are_shown_as_such(root: Path, tmp_path
 def test_a_pillow_without_freetype_writes_what_it_can(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain = ImageFont.load_default_imagefont()
+    plain = getattr(ImageFont, "load_default_imagefont", lambda: None)()
+    if plain is None:
+        pytest.skip("this Pillow does not give its bitmap font by name")
     monkeypatch.setattr(ImageFont, "load_default", lambda size=None: plain)
     assert contact_sheet(whole, tmp_path / "a.png").stat().st_size > 1000
 

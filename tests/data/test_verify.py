@@ -18,7 +18,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.badmedia import indexed_clip
-from tests.data import tiny_dataset
+from tests.data import builds, tiny_dataset
+from vidkit.data.inspect import summarise
 from vidkit.data.shards import ShardWriter, end_of_tar, sha256_file, tar_member
 from vidkit.data.tables import LEDGER_SCHEMA
 from vidkit.data.verify import KINDS, Verification, verify
@@ -478,6 +479,21 @@ def test_a_whole_dataset_has_nothing_wrong_and_everything_is_looked_at(whole: Pa
     }
     assert steps == [(k, 8) for k in range(1, 9)]
     assert json.loads(json.dumps(found.to_dict()))["ok"] is True
+
+
+def test_what_the_build_leaves_is_whole_and_tells_nothing_of_this_machine(tmp_path: Path) -> None:
+    tree = builds.listed_tree(tmp_path / "tree", 12, missing=1, broken=1)
+    built = builds.run(builds.plan(builds.LISTED, tree), tmp_path / "out")
+    found = verify(tmp_path / "out")
+    assert found.ok, lines(found)
+    counts = built.facts["counts"]
+    assert (counts["planned"], counts["ok"], counts["failed"], counts["missing"]) == (12, 8, 2, 2)
+    assert found.checks["clips decoded"] == 8
+    summary = summarise(tmp_path / "out")
+    assert summary.counts == {name: counts[name] for name in summary.counts}
+    assert (summary.frames_total, summary.shard_bytes) == (counts["frames"], counts["bytes"])
+    for name in ("README.md", "dataset.json", "shards.json"):
+        assert os.fspath(tmp_path) not in (tmp_path / "out" / name).read_text()
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda function: function.__name__)

@@ -32,12 +32,13 @@ def run(dataset: Path, *, sample: int | None, workers: int, seed: int, as_json: 
     if result.ok:
         out.print(f"[green]{dataset}: everything agrees[/green]")
         return 0
-    table = Table(title=f"{len(result.problems):,} problems in {dataset}", title_justify="left")
+    total = len(result.problems) + sum(result.unlisted.values())
+    table = Table(title=f"{total:,} problems in {escape(str(dataset))}", title_justify="left")
     for column in ("problem", "where", "what"):
         table.add_column(column, overflow="fold")
     for problem in result.problems[:_SHOWN]:
         table.add_row(problem.kind, escape(problem.where), escape(problem.message))
     out.print(table)
-    if len(result.problems) > _SHOWN:
-        out.print(f"... and {len(result.problems) - _SHOWN:,} more; --json lists them all")
+    if total > _SHOWN:
+        out.print(f"... and {total - _SHOWN:,} more; --json lists up to 1,000 of each kind")
     return 1

@@ -106,7 +106,7 @@ def build(
             planned = slots(table)
             _make_shards(table, planned, settings, state, progress)
             ledger, facts_of_shards = _write_ledger(table, planned, settings.out, state)
-            facts_of_dataset = {**identity, **describe(ledger, facts_of_shards)}
+            facts_of_dataset = {**identity, **describe(ledger, facts_of_shards), "files": _hashes(settings.out)}
             _write_card(settings.out, facts_of_dataset, facts_of_shards)
             state.finish(facts_of_dataset)
         except OSError as error:
@@ -226,6 +226,11 @@ def _write_ledger(
     part.replace(out / folder.CLIPS_PARQUET)
     shards.write_json(out / folder.SHARDS_JSON, [asdict(shard) for shard in facts])
     return ledger, facts
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    """The records themselves can be damaged, too: most of the ledger is written nowhere else."""
+    return {name: shards.sha256_file(out / name)[0] for name in (folder.CLIPS_PARQUET, folder.SHARDS_JSON)}
 
 
 def _write_card(out: Path, facts: dict[str, Any], made: list[ShardFacts]) -> None:

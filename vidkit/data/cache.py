@@ -111,15 +111,16 @@ class HostCache:
         """Clips that could not be decoded."""
         return self._decoded.bad
 
-    def frames(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    def pictures(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
         """(T, H, W, 3) uint8: frames of clip i.
 
         Raises:
             ClipError: the clip could not be decoded.
         """
         if i in self.bad:
-            raise self.bad[i]
-        return self._decoded.clip(i)[np.asarray(wanted)]
+            raise ClipError(self.bad[i].code, self.bad[i].message)
+        found: npt.NDArray[np.uint8] = self._decoded.clip(i)[np.asarray(wanted)]
+        return found
 
     def __getstate__(self) -> None:
         raise ConfigError(

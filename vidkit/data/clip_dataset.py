@@ -101,7 +101,6 @@ class ClipDataset:
             )
         self.seed = seed
         self.decoder = decoder
-        self.cache: HostCache | None = None
         # in shared memory, so that worker processes that outlive an epoch see it change
         epoch: Any = torch.zeros((), dtype=torch.int64)
         self._epoch: Tensor = epoch.share_memory_()
@@ -151,7 +150,7 @@ class ClipDataset:
             raise undecodable([sample])
         return sample
 
-    def read(self, request: Request) -> ClipSample | BadClip:
+    def read(self, request: Request, cache: HostCache | None = None) -> ClipSample | BadClip:
         """The rows of one clip, or why there are none.
 
         Raises:
@@ -160,7 +159,7 @@ class ClipDataset:
         drawn = self.draw(request)
         i = request.clip
         try:
-            pictures = self.pictures(i, drawn.indices.ravel())
+            pictures = (cache or self).pictures(i, drawn.indices.ravel())
         except ClipError as error:
             return self.bad_clip(i, error)
         return self._sample(i, drawn, pictures)
@@ -174,14 +173,12 @@ class ClipDataset:
         return draw(self.sampling, count, height, width, (self.seed, request.epoch, i, request.turn))
 
     def pictures(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """(T, H, W, 3) uint8: frames of clip i as they are stored, from the cache where there is one.
+        """(T, H, W, 3) uint8: frames of clip i as they are stored.
 
         Raises:
             ClipError: the clip cannot be decoded, or is not what the ledger says.
             DatasetError: the shard cannot be read.
         """
-        if self.cache is not None:
-            return self.cache.frames(i, wanted)
         clips = self.clips
         found = DECODERS[self.decoder](self.bytes(i), wanted, int(clips.frames[i]))
         size = (int(clips.height[i]), int(clips.width[i]))

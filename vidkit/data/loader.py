@@ -20,7 +20,7 @@ from vidkit.errors import ConfigError
 if TYPE_CHECKING:
     import torch
 
-    from vidkit.data.cache import DeviceCache
+    from vidkit.data.cache import DeviceCache, HostCache
 
 Cache = Literal["none", "host", "device"]
 T = TypeVar("T")
@@ -101,17 +101,17 @@ class ClipLoader:
                 dataset, device, workers=workers, limit=memory_limit, progress=progress
             )
         else:
-            if cache == "host" and dataset.cache is None:
+            reading = _Reading(dataset, None)
+            if cache == "host":
                 from vidkit.data.cache import HostCache
 
-                dataset.cache = HostCache(dataset, workers=workers, limit=memory_limit, progress=progress)
-            self._batches = self._torch_loader(workers, prefetch, pin_memory)
+                reading.cache = HostCache(dataset, workers=workers, limit=memory_limit, progress=progress)
+            self._batches = self._torch_loader(reading, workers, prefetch, pin_memory)
 
-    def _torch_loader(self, workers: int, prefetch: int, pin_memory: bool | None) -> Any:
+    def _torch_loader(self, dataset: Any, workers: int, prefetch: int, pin_memory: bool | None) -> Any:
         import torch
         from torch.utils.data import DataLoader
 
-        dataset: Any = _Reading(self.dataset)
         return DataLoader(
             dataset,
             batch_sampler=_Orders(self),
@@ -213,11 +213,11 @@ class ClipLoader:
 class _Reading:
     """The dataset as the loader asks it: a request in, and a clip that cannot be decoded comes as a value."""
 
-    def __init__(self, dataset: ClipDataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: ClipDataset, cache: HostCache | None) -> None:
+        self.dataset, self.cache = dataset, cache
 
     def __getitem__(self, request: Request) -> ClipSample | BadClip:
-        return self.dataset.read(request)
+        return self.dataset.read(request, self.cache)
 
 
 class _Orders:

@@ -65,7 +65,7 @@ class StoredClip:
 
 
 @dataclass(frozen=True, slots=True)
-class _Timing:
+class Timing:
     """Which frames are stored, and when each is shown: (index in the source, time in `time_base`)."""
 
     shown: tuple[tuple[int, int], ...]
@@ -113,9 +113,9 @@ def transcode(
         index = media.build_index(container, video)
         words.count = 0  # what the first pass said is said again by the second
         words.said.clear()
-        cut = _cut(index, start_s, end_s)
+        cut = cut_to_apply(index, start_s, end_s)
         span = media.frames_between(index, *cut)
-        timing = _choose(index, span, settings)
+        timing = choose_frames(index, span, settings)
         if len(timing.shown) < settings.min_frames:
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         frames = _in_time(
@@ -143,7 +143,9 @@ def transcode(
         )
 
 
-def _cut(index: media.FrameIndex, start_s: float | None, end_s: float | None) -> tuple[float | None, float | None]:
+def cut_to_apply(
+    index: media.FrameIndex, start_s: float | None, end_s: float | None
+) -> tuple[float | None, float | None]:
     """The cut to apply: none where the file is about as long as the cut, so already trimmed."""
     if start_s is None or end_s is None or index.duration_s <= end_s - start_s + TRIM_SLACK_S:
         return None, None
@@ -154,14 +156,14 @@ def _cut(index: media.FrameIndex, start_s: float | None, end_s: float | None) ->
     return start_s, end_s
 
 
-def _choose(index: media.FrameIndex, span: range, settings: EncodeSettings) -> _Timing:
+def choose_frames(index: media.FrameIndex, span: range, settings: EncodeSettings) -> Timing:
     """Which frames are stored. All of them, with their own times, unless a rate or a limit says otherwise.
 
     N frames "uniformly over the whole clip" are the frames on screen at (k + 1/2) D / N, so that
     variable frame rates are sampled in time, not by frame number.
     """
     if not span:
-        return _Timing((), index.time_base, 0, index.rate)
+        return Timing((), index.time_base, 0, index.rate)
     pts = index.pts[span.start : span.stop]
     end = index.pts[span.stop] if span.stop < len(index) else index.pts[0] + index.duration
     duration = end - pts[0]
@@ -177,7 +179,7 @@ def _choose(index: media.FrameIndex, span: range, settings: EncodeSettings) -> _
         raise ClipError("decode-error", f"{count:,} frames would be stored: the times make no sense")
     elif wanted_rate is None:
         shown = tuple((i, p - pts[0]) for i, p in zip(span, pts, strict=True))
-        return _Timing(shown, index.time_base, duration, Fraction(len(pts)) / seconds)
+        return Timing(shown, index.time_base, duration, Fraction(len(pts)) / seconds)
     rate = _in_32_bits(wanted_rate if wanted_rate and not limited else Fraction(count) / seconds)
     chosen = []
     at = 0
@@ -187,7 +189,7 @@ def _choose(index: media.FrameIndex, span: range, settings: EncodeSettings) -> _
         while at + 1 < len(pts) and pts[at + 1] <= due:
             at += 1
         chosen.append((span.start + at, k))
-    return _Timing(tuple(chosen), 1 / rate, count, rate)
+    return Timing(tuple(chosen), 1 / rate, count, rate)
 
 
 def _in_32_bits(rate: Fraction) -> Fraction:
@@ -197,7 +199,7 @@ def _in_32_bits(rate: Fraction) -> Fraction:
     return rate.limit_denominator(10_000) if rate > 1 else 1 / (1 / rate).limit_denominator(10_000)
 
 
-def _in_time(frames: Iterator[tuple[int, Any]], timing: _Timing) -> Iterator[tuple[Any, int]]:
+def _in_time(frames: Iterator[tuple[int, Any]], timing: Timing) -> Iterator[tuple[Any, int]]:
     """Pair decoded frames with the times they are due; a frame that is due twice is given twice."""
     current, picture = -1, None
     for i, time in timing.shown:
@@ -278,7 +280,7 @@ class _Fitter:
 
 
 def _encode(
-    frames: Iterator[tuple[Any, int]], video: Any, timing: _Timing, settings: EncodeSettings
+    frames: Iterator[tuple[Any, int]], video: Any, timing: Timing, settings: EncodeSettings
 ) -> tuple[bytes, tuple[int, int], tuple[int, int], int]:
     """Fit, encode and mux; returns (mp4 bytes, stored size, source size, frames written)."""
     fitter = _Fitter(video, settings, timing.time_base)
@@ -314,7 +316,7 @@ def _mux(output: Any, packets: list[Any], lasts: dict[int, int]) -> None:
         output.mux(packet)
 
 
-def _add_stream(output: Any, picture: Any, aspect: Fraction, timing: _Timing, options: dict[str, str]) -> Any:
+def _add_stream(output: Any, picture: Any, aspect: Fraction, timing: Timing, options: dict[str, str]) -> Any:
     stream = output.add_stream("libx264", rate=_in_32_bits(timing.rate), options=options)
     stream.width, stream.height, stream.pix_fmt = picture.width, picture.height, "yuv420p"
     context = stream.codec_context

@@ -20,7 +20,7 @@ from typing import Any
 
 from vidkit.config import EncodeSettings
 from vidkit.data import media
-from vidkit.data.transcode import StoredClip, _choose, _cut, _Timing, stored_size
+from vidkit.data.transcode import StoredClip, Timing, choose_frames, cut_to_apply, stored_size
 from vidkit.errors import ClipError, ConfigError, clean_message
 
 _INSTALL = 'put an ffmpeg with libx264 on PATH, or run: pip install "vidkit[ffmpeg]"'
@@ -88,7 +88,7 @@ class _Job:
 
     index: media.FrameIndex
     span: range
-    timing: _Timing
+    timing: Timing
     settings: EncodeSettings
     stream: int
     """Number of the video stream in the container."""
@@ -127,9 +127,9 @@ def transcode(
     exe = require_ffmpeg()
     with media.listening(), media.open_video(source, strict=strict) as (container, video):
         index = media.build_index(container, video)
-        cut = _cut(index, start_s, end_s)
+        cut = cut_to_apply(index, start_s, end_s)
         span = media.frames_between(index, *cut)
-        timing = _choose(index, span, settings)
+        timing = choose_frames(index, span, settings)
         if len(timing.shown) < settings.min_frames:
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         _, first = next(media.decode(container, video, index, [timing.shown[0][0]], strict=strict))
