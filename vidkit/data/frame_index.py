@@ -64,8 +64,7 @@ class FrameIndex:
 
     `pts` are in units of `time_base`; `position` gives each picture's packet in decoding order.
     `starts` are the packets from which decoding can begin, with the time each of them is shown: the first, and
-    keyframes with every earlier packet shown before them and every later one after them. Others belong to open
-    GOPs: what follows them can need pictures from before them.
+    keyframes that nothing after them looks back across. Those of open GOPs are none.
     """
 
     pts: tuple[int, ...]
@@ -124,7 +123,7 @@ def build_index(container: Any, video: Any) -> FrameIndex:
                 untimed = True
             else:
                 times.append(packet.pts)
-                if packet.is_keyframe:
+                if packet.is_keyframe and container.format.name in _SEEKABLE and _starts_anew(packet, video):
                     keys.append(total)
                 if packet.is_discard:
                     hidden += 1  # before the edit list's first picture: decoded, never shown
@@ -135,8 +134,8 @@ def build_index(container: Any, video: Any) -> FrameIndex:
     if promised and total < promised:
         raise ClipError("truncated", f"{total} of {promised} frames are in the file")
     if container.duration and end_s:
-        start_s = max(0, container.start_time or 0) / av.time_base
-        missing_s = container.duration / av.time_base + start_s - end_s
+        # a Matroska header counts from 0, also where the first picture is due later
+        missing_s = container.duration / av.time_base - end_s
         if missing_s > _MISSING_S:
             raise ClipError("truncated", f"the last {missing_s:.1f} s that the header promises are not in the file")
     if not total:
@@ -157,10 +156,35 @@ def build_index(container: Any, video: Any) -> FrameIndex:
         duration=pts[-1] - pts[0] + max(1, gap),
         time_base=as_fraction(video.time_base),
         position=tuple(k for _, k in shown),
-        starts=_closed(times, keys if container.format.name in _SEEKABLE else []),
+        starts=_closed(times, keys),
         by_time=True,
         rate=rate,
     )
+
+
+#: Kinds of coded pictures that make a decoder forget all earlier ones: H.264's and HEVC's IDR.
+_IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
+
+
+def _starts_anew(packet: Any, video: Any) -> bool:
+    """Whether a keyframe of an MP4 or Matroska file is a clean start, and not merely decodable by itself.
+
+    x264's open GOPs begin with such pictures; decoding from there works, but not without complaints about
+    missing references, which would count as damage.
+    """
+    codec, head = video.codec_context.name, video.codec_context.extradata
+    if codec not in _IDR:
+        return True
+    at_length, data, at = {"h264": 4, "hevc": 21}[codec], bytes(packet), 0
+    if not head or len(head) <= at_length or head[0] != 1:
+        return False
+    size = (head[at_length] & 3) + 1  # units are preceded by their length, in so many bytes
+    while at + size < len(data):
+        kind = data[at + size] & 31 if codec == "h264" else data[at + size] >> 1 & 63
+        if kind in _IDR[codec]:
+            return True
+        at += size + int.from_bytes(data[at : at + size], "big")
+    return False
 
 
 def _closed(times: list[int], keys: list[int]) -> tuple[tuple[int, int], ...]:

@@ -1,9 +1,8 @@
-"""Opening video files, indexing their frames, and decoding exactly the frames that are asked for.
+"""Opening video files, and decoding exactly the frames that are asked for.
 
-PyAV in process. A file is demuxed once for the times of its pictures; frames are then found by their
-presentation time, never by `index / rate`, so variable frame rates, open GOPs, edit lists and odd
-containers give the frames that were meant, or an error. Pictures that nobody needs and on which no
-other picture depends are not decoded.
+PyAV in process. Frames are found by an index of presentation times (`frame_index`), so that odd files
+give the frames that were meant, or an error. Pictures that nobody needs and on which no other picture
+depends are not decoded.
 """
 
 from __future__ import annotations
@@ -20,7 +19,18 @@ import av.logging
 import numpy as np
 import numpy.typing as npt
 
+from vidkit.data.frame_index import (
+    FrameIndex,
+    as_fraction,
+    build_index,
+    decode_packets,
+    failing_as_clip_error,
+    frames_between,
+    words_of,
+)
 from vidkit.errors import ClipError, clean_message
+
+__all__ = ["FrameIndex", "as_fraction", "build_index", "frames_between"]
 
 Source = bytes | bytearray | memoryview | BinaryIO
 
@@ -32,6 +42,7 @@ STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 #: Titles in other encodings must not stop a clip; from version 19 PyAV never raises for them.
 _METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
 
 class _LastWords(logging.Handler):
     """Keeps what FFmpeg says at level error; one clip's worth."""

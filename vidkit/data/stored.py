@@ -57,7 +57,7 @@ def sample_table(data: bytes) -> SampleTable | None:
     """
     try:
         return _read_table(data)
-    except (struct.error, ValueError, IndexError, OverflowError, MemoryError):
+    except (struct.error, ValueError, LookupError, OverflowError):
         return None  # damaged: the demuxer will say how
 
 
@@ -138,9 +138,9 @@ def _places(data: bytes, tables: dict[bytes, tuple[int, int]]) -> tuple[_Ints, _
     """Size and offset of each picture. Pictures lie in chunks, one after the other."""
     start = tables[b"stsz"][0]
     same, count = struct.unpack_from(">II", data, start + 4)
-    if same:
-        raise ValueError("pictures of one size are not H.264")
-    size = np.frombuffer(data, ">u4", count, start + 12).astype(np.int64)
+    if same * count > len(data):
+        raise ValueError("more pictures than the file has room for")
+    size = np.full(count, same) if same else np.frombuffer(data, ">u4", count, start + 12).astype(np.int64)
     chunk = _words(data, tables[b"stco"][0])[:, 0]
     runs = _words(data, tables[b"stsc"][0], 3)
     per_chunk = np.repeat(runs[:, 1], np.diff(np.append(runs[:, 0], len(chunk) + 1)))
@@ -152,15 +152,18 @@ def _places(data: bytes, tables: dict[bytes, tuple[int, int]]) -> tuple[_Ints, _
 
 
 def _times(data: bytes, tables: dict[bytes, tuple[int, int]], count: int) -> _Ints:
-    steps = _words(data, tables[b"stts"][0], 2)
-    step = np.repeat(steps[:, 1], steps[:, 0])
+    step = _repeated(_words(data, tables[b"stts"][0], 2), count)
     pts = np.cumsum(step) - step
     if b"ctts" in tables:
-        shifts = _words(data, tables[b"ctts"][0], 2, ">i4")
-        pts = pts + np.repeat(shifts[:, 1], shifts[:, 0])
-    if len(pts) != count:
-        raise ValueError("times and pictures do not agree")
+        pts = pts + _repeated(_words(data, tables[b"ctts"][0], 2, ">i4"), count)
     return pts
+
+
+def _repeated(runs: _Ints, count: int) -> _Ints:
+    """(count,) values from rows of (how often, value)."""
+    if (runs[:, 0] < 0).any() or runs[:, 0].sum() != count:  # before a damaged number fills the memory
+        raise ValueError("times and pictures do not agree")
+    return np.repeat(runs[:, 1], runs[:, 0])
 
 
 def _closed(pts: _Ints, keys: _Ints) -> bool:
