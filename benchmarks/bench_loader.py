@@ -91,7 +91,9 @@ def make_dataset(job: Job, source: Path, folder: Path) -> None:
     if folder.exists():
         return
     spec = folder.with_suffix(".toml")
-    spec.write_text(f'name = "bench"\ntitle = "bench"\n[encode]\n{job.encode}[[sources]]\nname = "clips"\nkind = "folders"\n')
+    spec.write_text(
+        f'name = "bench"\ntitle = "bench"\n[encode]\n{job.encode}[[sources]]\nname = "clips"\nkind = "folders"\n'
+    )
     command = [*common.program("vidkit"), "build-dataset", spec, "--source", f"clips={source}", "--out", folder]
     common.measure([*command, "--workers", str(WORKERS), "--max-failures", "0"])
 
@@ -217,7 +219,9 @@ def main(
     jobs: Annotated[str, typer.Option(help=f"Some of {','.join(JOBS)}.")] = ",".join(JOBS),
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
-    work: Annotated[Path | None, typer.Option(help="Keep clips and datasets here; else in a temporary folder.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep clips and datasets here; else in a temporary folder.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
 ) -> None:
     found: dict[str, dict[str, Any]] = {}

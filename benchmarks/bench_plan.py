@@ -34,7 +34,7 @@ GONE = 40
 
 
 def rows_of(count: int, seed: int = 0) -> Iterator[tuple[str, str, int, int, str]]:
-    """(label, YouTube id, start, end, split) of `count` invented annotation rows; the same first rows for any count."""
+    """(label, YouTube id, start, end, split) of `count` invented rows; fewer rows are the first of more."""
     from vidkit.data.manifests import class_list
 
     names = class_list("kinetics400").names
@@ -131,7 +131,9 @@ def measure_rows(folder: Path, rows: int, rounds: int) -> dict[str, Any]:
 def main(
     rounds: Annotated[int, typer.Option(min=1)] = 3,
     quick: Annotated[bool, typer.Option(help="A few thousand rows, one round.")] = False,
-    work: Annotated[Path | None, typer.Option(help="Where the empty files go; they are removed at the end.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Where the empty files go; they are removed at the end.")
+    ] = None,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
     phases_of: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:

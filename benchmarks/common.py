@@ -41,7 +41,12 @@ class Usage:
 
     def row(self) -> dict[str, Any]:
         """As it stands in a result file."""
-        numbers = {"seconds": self.seconds, "cpu_s": self.cpu_s, "peak_mb": self.peak_mb, "largest_mb": self.largest_mb}
+        numbers = {
+            "seconds": self.seconds,
+            "cpu_s": self.cpu_s,
+            "peak_mb": self.peak_mb,
+            "largest_mb": self.largest_mb,
+        }
         return {name: None if value is None else round(value, 4) for name, value in numbers.items()}
 
 

@@ -47,7 +47,7 @@ def decord(data: bytes, wanted: Sequence[int]) -> Frames:
 
 
 def torchcodec(data: bytes, wanted: Sequence[int]) -> Frames:
-    from torchcodec.decoders import VideoDecoder
+    from torchcodec.decoders import VideoDecoder  # type: ignore[import-not-found,unused-ignore]
 
     decoder = VideoDecoder(data, num_ffmpeg_threads=1, dimension_order="NHWC")
     frames: Frames = decoder.get_frames_at(list(wanted)).data.numpy()

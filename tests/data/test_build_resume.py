@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from tests.data import builds
-from tests.data.builds import LISTED, InProcess, check_whole, cut, listed_tree, plan, run, snapshot, write_clip
+from tests.data.builds import LISTED, InProcess, check_whole, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli import main
 from vidkit.data import shards
 from vidkit.data.build import Interrupted
@@ -562,10 +562,9 @@ def test_a_lock_keeps_a_second_build_out(tree: Path, tmp_path: Path) -> None:
 
 def test_the_lock_of_a_killed_build_is_free(tree: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX); print(1, flush=True)"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", f"{code}; time.sleep(60)", tmp_path / "out" / ".lock"], stdout=subprocess.PIPE
-    )
+    code = "import fcntl, sys, time; f = open(sys.argv[1], 'a'); fcntl.flock(f, fcntl.LOCK_EX)"
+    code += "; print(1, flush=True); time.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, tmp_path / "out" / ".lock"], stdout=subprocess.PIPE)
     assert holder.stdout is not None
     assert holder.stdout.read(1) == b"1"
     prepared = plan(LISTED, tree)

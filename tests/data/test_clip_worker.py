@@ -209,7 +209,8 @@ def test_one_process_serves_many_clips(tmp_path: Path) -> None:
     with ClipWorker(30.0) as worker:
         first = worker.run(job(tmp_path, "a.mp4"))
         process = pid(worker)
-        assert worker.run(job(tmp_path, "gone.mp4")) == ClipOutcome(error="missing", message="the file was not found")
+        missing = ClipOutcome(error="missing", message="the file was not found")
+        assert worker.run(job(tmp_path, "gone.mp4")) == missing
         assert worker.run(job(tmp_path, "a.mp4")) == first == make_clip(job(tmp_path, "a.mp4"))
         assert isinstance(first.clip, StoredClip)
         assert pid(worker) == process

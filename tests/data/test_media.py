@@ -117,11 +117,14 @@ def test_any_group_structure_in_any_container(seed: int, tmp_path: Path) -> None
         assert np.array_equal(reader.frames(range(frames)), np.stack(want))
 
 
+X265 = "keyint=8:min-keyint=8:bframes=3:pools=none:frame-threads=1:log-level=1"
+
+
 @pytest.mark.parametrize(
     ("codec", "options"),
     [
-        ("libx265", {"x265-params": "keyint=8:min-keyint=8:bframes=3:open-gop=0:pools=none:frame-threads=1:log-level=1"}),
-        ("libx265", {"x265-params": "keyint=8:min-keyint=8:bframes=3:open-gop=1:pools=none:frame-threads=1:log-level=1"}),
+        ("libx265", {"x265-params": f"open-gop=0:{X265}"}),
+        ("libx265", {"x265-params": f"open-gop=1:{X265}"}),
         ("libvpx-vp9", {"g": "8", "cpu-used": "8", "deadline": "realtime"}),
         ("libsvtav1", {"g": "8", "preset": "12", "svtav1-params": "lp=1"}),
         ("mjpeg", {}),
@@ -249,13 +252,13 @@ def test_damage_is_found_by_a_strict_reader(name: str, files: dict[str, bytes]) 
 
 @pytest.mark.parametrize("name", CONCEALED)
 def test_damage_never_shortens_a_clip_in_silence(name: str, files: dict[str, bytes]) -> None:
+    code, frames = None, None
     try:
         with ClipReader(files[name]) as reader:
             frames = reader.frames(range(len(reader)))
     except ClipError as error:
-        assert error.code == CASES[name].error
-    else:
-        assert len(frames) == FRAMES
+        code = error.code
+    assert code == CASES[name].error if frames is None else len(frames) == FRAMES
 
 
 TEXTS = {

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+#: As floats a batch takes 4 times its bytes, so a few clips are scaled at a time.
+PIECE_BYTES = 1 << 28
+
 #: Largest difference in place between the scales of a multi-scale crop's two sides (TSN).
 _MAX_DISTORT = 1
 
@@ -234,8 +237,7 @@ def crop_resize_batch(video_BTHWC: Tensor, boxes: list[Box], size: int) -> Tenso
     rows_BSH = _weights(top, high, torch.zeros_like(flip), size, height)
     columns_BSW = _weights(left, wide, flip, size, width)
     out = torch.empty((batch, channels, time, size, size), dtype=torch.uint8, device=device)
-    # as floats a batch takes 4 times its bytes: a few clips at a time
-    step = max(1, (1 << 28) // (4 * time * height * width * channels))
+    step = max(1, PIECE_BYTES // (4 * time * height * width * channels))
     for i in range(0, batch, step):
         part = slice(i, i + step)
         x = video_BTHWC[part].permute(0, 4, 1, 2, 3).to(torch.float32).flatten(1, 2)  # (b, C * T, H, W)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -48,14 +49,22 @@ def _call(name: str, video: Tensor, *arguments: object, **options: object) -> Te
 
 
 def _affine(video: Tensor, *, move: tuple[int, int] = (0, 0), shear: tuple[float, float] = (0.0, 0.0)) -> Tensor:
+    how: dict[str, object] = {"angle": 0.0, "translate": list(move), "scale": 1.0, "shear": list(shear)}
     corner = [0.0, 0.0]  # shears leave the top left corner where it is, as PIL's do
-    return _call(
-        "affine", video, angle=0.0, translate=list(move), scale=1.0, shear=list(shear), fill=_FILL, center=corner
-    )
+    return _call("affine", video, **how, interpolation=_bilinear(), fill=_FILL, center=corner)
+
+
+def _bilinear() -> object:
+    return import_module("torchvision.transforms.v2").InterpolationMode.BILINEAR
 
 
 def _posterize(video: Tensor, v: float, sign: int) -> Tensor:
     return _call("posterize", video, max(1, 4 - int(4 * v)))  # bits kept; none at all would be a black clip
+
+
+def _solarize(video: Tensor, v: float, sign: int) -> Tensor:
+    threshold = 256 - int(256 * v)
+    return _call("solarize", video, threshold) if threshold < 256 else video
 
 
 def _solarize_add(video: Tensor, v: float, sign: int) -> Tensor:
@@ -71,9 +80,9 @@ OPERATIONS: dict[str, Operation] = {
     "AutoContrast": lambda video, v, sign: _call("autocontrast", video.contiguous()),  # 4 times as fast
     "Equalize": lambda video, v, sign: _call("equalize", video),
     "Invert": lambda video, v, sign: _call("invert", video),
-    "Rotate": lambda video, v, sign: _call("rotate", video, sign * 30 * v, fill=_FILL),
+    "Rotate": lambda video, v, sign: _call("rotate", video, sign * 30 * v, interpolation=_bilinear(), fill=_FILL),
     "Posterize": _posterize,
-    "Solarize": lambda video, v, sign: _call("solarize", video, max(0, 256 - int(256 * v))),
+    "Solarize": _solarize,
     "SolarizeAdd": _solarize_add,
     "Color": _factor("adjust_saturation"),
     "Contrast": _factor("adjust_contrast"),

@@ -143,7 +143,7 @@ def is_training(mode: Mode, training: bool | None) -> bool:
     return mode == "train" if training is None else training
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Draw:
     """What is read from one clip. Row r shows frames `indices[which[r]]`, cut to `boxes[r]`.
 

@@ -37,6 +37,9 @@ _MOST_FRAMES = 1_000_000
 
 _SCALER = "flags=bicubic+accurate_rnd+bitexact+full_chroma_int"
 
+#: One matrix and range for all stored clips, whatever the source has: those that decoders take where none is told.
+_COLOURS = "out_color_matrix=bt601:out_range=tv"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoredClip:
@@ -267,7 +270,7 @@ class _Fitter:
             chain.append(graph.add("crop", f"{min(width, side)}:{min(height, side)}"))
         # scale before turning: there are fewer pixels to turn
         scale_to = (out_h, out_w) if turned else (out_w, out_h)
-        chain.append(graph.add("scale", f"{scale_to[0]}:{scale_to[1]}:{_SCALER}:out_range=tv"))
+        chain.append(graph.add("scale", f"{scale_to[0]}:{scale_to[1]}:{_SCALER}:{_COLOURS}"))
         chain.append(graph.add("format", "pix_fmts=yuv420p"))
         if rotation:
             turn = {90: ("transpose", "dir=cclock"), 270: ("transpose", "dir=clock"), 180: ("hflip", "")}[rotation]
@@ -325,8 +328,8 @@ def _add_stream(output: Any, picture: Any, aspect: Fraction, timing: Timing, opt
         context.sample_aspect_ratio = aspect
     context.thread_count = 1
     context.flags |= av.codec.context.Flags.bitexact
-    # colours mean the same in the copy: carry the matrix, and say that the range is the usual one
+    # what `_COLOURS` made of the source's; primaries and transfer are not touched
     context.color_range = av.video.reformatter.ColorRange.MPEG
-    for name in ("colorspace", "color_primaries", "color_trc"):
-        setattr(context, name, getattr(picture, name))
+    context.colorspace = av.video.reformatter.Colorspace.SMPTE170M
+    context.color_primaries, context.color_trc = picture.color_primaries, picture.color_trc
     return stream

@@ -97,7 +97,9 @@ def _choose(named: Sequence[AnnotationFile], wanted: str | None, matching: Match
         version, records = ("v1", value.get("tubes")) if isinstance(value, dict) else ("v2", value)
         if not isinstance(records, list):
             raise AnnotationError(
-                f'expected {{"tubes": [...]}} (v1) or a list (v2), found {kind_of(value)}', file=file.path
+                f'expected {{"tubes": [...]}} (v1) or a list (v2), found {kind_of(value)}',
+                file=file.path,
+                hint="take the file as published, or move it out of the folder",
             )
         if not records:
             raise AnnotationError("the list of records is empty", file=file.path, hint="download it again")
