@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import shutil
 from fractions import Fraction
 from pathlib import Path
@@ -80,14 +81,8 @@ def test_k400_style_keeps_every_frame_at_its_time(real_media: Path, tmp_path: Pa
             shown = source[i].reformat(*size, interpolation="BICUBIC").to_ndarray()
             assert psnr(shown, copy[i].to_ndarray()) > 26, (clip, i)
         if clip.endswith((".mp4", ".mkv")):
-            gaps = {
-                round(float((b.pts - a.pts) * Fraction(a.time_base)), 3)
-                for a, b in zip(source, source[1:], strict=False)
-            }
-            copied = {
-                round(float((b.pts - a.pts) * Fraction(a.time_base)), 3)
-                for a, b in zip(copy, copy[1:], strict=False)
-            }
+            gaps = {round(float((b.pts - a.pts) * Fraction(a.time_base)), 3) for a, b in itertools.pairwise(source)}
+            copied = {round(float((b.pts - a.pts) * Fraction(a.time_base)), 3) for a, b in itertools.pairwise(copy)}
             assert gaps == copied, clip
 
 

@@ -27,7 +27,7 @@ def ledger_by_path(built: Any) -> dict[str, dict[str, Any]]:
 
 
 def test_each_bad_file_has_its_code_and_each_odd_one_is_stored(tmp_path: Path) -> None:
-    cases = {name: case for name, case in badmedia.CASES.items()}
+    cases = dict(badmedia.CASES.items())
     folder = tmp_path / "clips" / "train" / "a"
     folder.mkdir(parents=True)
     for name, case in cases.items():
@@ -164,7 +164,12 @@ TUBE = {"id": 1, "path": "VIRAT_S_000001/1.mp4", "dim": [5, 32, 32], "label": ["
             "tinyvirat",
             ["tiny_train.json", "2"],
         ),
-        (lambda p: write_tinyvirat(p / "t", '{"clips": []}'), "tinyvirat", "tinyvirat", ["tiny_train.json", "tubes"]),
+        (
+            lambda p: write_tinyvirat(p / "t", '{"clips": []}'),
+            "tinyvirat",
+            "tinyvirat",
+            ["tiny_train.json", "tubes"],
+        ),
     ],
     ids=["csv-of-another-kind", "csv-empty", "csv-lacks-columns", "json-malformed", "json-of-another-kind"],
 )
@@ -197,7 +202,10 @@ def test_paths_in_tinyvirat_annotations_cannot_leave_the_folder(tmp_path: Path) 
     ("program", "code"),
     [
         ("import time; time.sleep(60)", "timeout"),
-        ("import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])", "timeout"),
+        (
+            "import subprocess, sys; subprocess.run([sys.executable, '-c', 'import time; time.sleep(60)'])",
+            "timeout",
+        ),
         ("import os; os.abort()", "crashed"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed"),
     ],

@@ -127,7 +127,15 @@ def _with_minikinetics(spec: DatasetSpec, request: Request) -> DatasetSpec:
             return source
         return replace(source, name="minikinetics", kind="minikinetics", classes="minikinetics200")
 
-    return replace(spec, sources=tuple(listed(source) for source in spec.sources))
+    renamed = {f"clips/{s.name}": "clips/minikinetics" for s in spec.sources if s.kind == "kinetics"}
+    expect = [replace(item, what=_renamed(item.what, renamed)) for item in spec.expect]
+    return replace(spec, sources=tuple(listed(source) for source in spec.sources), expect=tuple(expect))
+
+
+def _renamed(what: str, heads: Mapping[str, str]) -> str:
+    """An expectation's name with another source in it; "clips/kinetics/train" has the head "clips/kinetics"."""
+    head = "/".join(what.split("/")[:2])
+    return heads.get(head, head) + what[len(head) :]
 
 
 def resolve(spec: DatasetSpec, request: Request) -> DatasetSpec:

@@ -188,6 +188,13 @@ def render(sampling: Sampling, drawn: Draw, pictures: npt.NDArray[np.uint8]) -> 
     """
     import torch
 
+    threads = torch.get_num_threads()
+    if threads > 1:  # without workers: on busy cores, threads that wait for each other cost ten times the work
+        torch.set_num_threads(1)
+        try:
+            return render(sampling, drawn, pictures)
+        finally:
+            torch.set_num_threads(threads)
     views_KTHWC = torch.from_numpy(pictures).view(*drawn.indices.shape, *pictures.shape[1:])
     rows = []
     for row, (view, box) in enumerate(zip(drawn.which, drawn.boxes, strict=True)):
