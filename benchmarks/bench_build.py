@@ -65,7 +65,7 @@ _SMALL: dict[str, Any] = {
 }
 _LARGE: dict[str, Any] = {
     "encode": 'size = 256\nfit = "short-side"\nmax_frames = "none"\ngop = 12\ntune = "fastdecode"\n',
-    "scale": "scale='2*round(iw*128/min(iw,ih))':'2*round(ih*128/min(iw,ih))'",
+    "scale": "scale='if(lt(iw,ih),256,-2)':'if(lt(iw,ih),-2,256)'",
     "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "12", "-tune", "fastdecode"),
     "max_frames": None,
 }

@@ -169,8 +169,11 @@ def contender(loader: Any) -> Callable[[int], dict[str, Any]]:
 
 
 def measure_job(job: Job, work: Path, name: str, rounds: int, clips: int, quick: bool) -> dict[str, Any]:
+    import torch
+
     from vidkit.data import ClipLoader
 
+    torch.set_num_threads(1)  # this process has one core, as each worker has
     source, folder = work / f"{'real' if job.real else 'synth'}-{clips}", work / f"{name}-{clips}"
     make_source(source, clips, real=job.real)
     make_dataset(job, source, folder)

@@ -127,6 +127,15 @@ def test_scaling_against_a_plain_double_loop(box: Box) -> None:
         assert np.abs(found[t] - expected).max() <= 1.01, "torch rounds after rows and after columns"
 
 
+def test_scaling_is_torchvisions() -> None:
+    from torchvision.transforms.v2 import functional
+
+    video = frames(3, 50, 70)
+    for box in (Box(0, 0, 50, 70), Box(5, 9, 31, 33), Box(1, 1, 16, 20)):
+        cut = video.permute(0, 3, 1, 2)[..., box.top : box.top + box.height, box.left : box.left + box.width]
+        assert torch.equal(crop_resize(video, box, 32), functional.resize(cut, [32, 32], antialias=True))
+
+
 def test_a_crop_of_the_right_size_keeps_its_pixels() -> None:
     video = frames(3, 40, 50)
     for flip in (False, True):

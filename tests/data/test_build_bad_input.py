@@ -229,3 +229,85 @@ def test_a_clip_that_hangs_or_crashes_the_decoder_costs_itself_only(
     rows = ledger_by_path(built)
     assert {path: row["error"] for path, row in rows.items() if row["error"]} == {"train/a/3.mp4": code}
     builds.check_whole(tmp_path / "out")
+
+
+def every_kind_in_kinetics(root: Path) -> dict[str, str]:
+    """An annotated tree of class folders with one clip of each kind; native id -> kind."""
+    kinds, lines = {}, [HEADER]
+    for i, (name, case) in enumerate(badmedia.CASES.items()):
+        youtube = f"-{i:03d}_abc-ef"  # begins with a dash, and holds what separates times
+        path = root / ("arm wrestling", "yoga")[i % 2] / f"{youtube}_000001_000011{case.suffix}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        case.write(path)
+        kinds[f"{youtube}_000001_000011"] = name
+        lines.append(f"{('arm wrestling', 'yoga')[i % 2]},{youtube},1,11,train,0\n")
+    (root / "train.csv").write_text("".join(lines))
+    return kinds
+
+
+def every_kind_in_tinyvirat(root: Path) -> dict[str, str]:
+    kinds, tubes = {}, []
+    for i, (name, case) in enumerate(badmedia.CASES.items()):
+        path = f"VIRAT_S_{i % 3:06d}/{i}{case.suffix}"
+        (root / "videos/train" / path).parent.mkdir(parents=True, exist_ok=True)
+        case.write(root / "videos/train" / path)
+        kinds[path.rpartition(".")[0]] = name
+        tubes.append({**TUBE, "id": i, "path": path})
+    (root / "tiny_train.json").write_text(json.dumps({"tubes": tubes}))
+    return kinds
+
+
+@pytest.mark.parametrize(
+    ("spec", "source", "write"),
+    [("k400", "kinetics", every_kind_in_kinetics), ("tinyvirat", "tinyvirat", every_kind_in_tinyvirat)],
+)
+def test_every_kind_in_one_real_tree_by_the_command(spec: str, source: str, write: Any, tmp_path: Path) -> None:
+    kinds = write(tmp_path / "t")
+    words = ["build-dataset", spec, f"--{source}", tmp_path / "t", "--out", tmp_path / "out", "--size", "32"]
+    done = builds.vidkit(*words, "--workers", "2", "--json")
+    assert done.returncode == 1, "far more than 5 % failed"
+    assert "Traceback" not in done.stderr
+    report = json.loads(done.stdout)
+    rows = {row["clip_id"].partition("/")[2]: row for row in builds.check_whole(tmp_path / "out")}
+    assert len(kinds) == len(rows) == report["counts"]["planned"] >= 35
+    for native, name in kinds.items():
+        case, row = badmedia.CASES[name], rows[native]
+        if case.error is None:
+            assert row["status"] == "ok", (name, row["message"])
+        elif not case.concealed:
+            assert (row["status"], row["error"]) == ("failed", case.error), name
+    errors = {row["error"] for row in rows.values()} - {None}
+    assert errors <= set(report["errors"])
+    assert {"empty", "truncated", "no-video-stream", "not-a-video", "decode-error", "unreadable"} <= errors
+    again = builds.vidkit(*words, "--json", "--retry-failed")
+    assert again.returncode == 1
+    assert json.loads(again.stdout)["counts"] == report["counts"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["a.mp4 0", "b.mp4 99"], ["train.csv", "row 2", "99"]),
+        (["a.mp4 0", "../b.mp4 1"], ["train.csv", "row 2", "../b.mp4"]),
+        (["a.mp4 0", "gone.mp4 1"], ["train.csv", "row 2", "gone.mp4"]),
+        (["a.mp4 0", "a.mp4 0"], ["train.csv", "row 2"]),
+    ],
+    ids=["no such class", "leads out", "no file", "twice"],
+)
+def test_a_bad_line_of_a_list_is_a_row_or_an_error_that_names_it(
+    lines: list[str], said: list[str], tmp_path: Path
+) -> None:
+    for name in ("t/a.mp4", "t/b.mp4", "b.mp4"):
+        builds.write_clip(tmp_path / name)
+    (tmp_path / "t/train.csv").write_text("".join(f"{line}\n" for line in lines))
+    try:
+        run(plan(builds.LISTED, tmp_path / "t"), tmp_path / "out")
+    except AnnotationError as error:
+        words = str(error)
+    else:
+        rows = builds.check_whole(tmp_path / "out")
+        assert len(rows) == 2
+        assert sorted(row["status"] == "ok" for row in rows) == [False, True]
+        words = next(f"{row['error']} {row['message']}" for row in rows if row["status"] != "ok")
+    for word in said:
+        assert word in words

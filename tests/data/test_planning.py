@@ -125,6 +125,9 @@ def test_what_was_found_instead_is_named(tmp_path: Path) -> None:
     folders(tmp_path, "k400", "tinyvirat")
     with pytest.raises(ConfigError, match=r"no source of ssv2 was found; under .* there is kinetics, tinyvirat"):
         choose_spec(Request(spec="ssv2", data=tmp_path))
+    folders(tmp_path, "other/ssv2")
+    with pytest.raises(ConfigError, match="name the dataset to build: vidkit build-dataset ssv2"):
+        choose_spec(Request(data=tmp_path / "other"))
 
 
 def test_a_folder_for_the_demo_spec(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Crops, flips and erasing of clips; the pixels by torchvision.transforms.v2, the choices by a row's own generator.
+"""Crops, flips and erasing of clips; the choices by a row's own generator.
 
 Choices are made apart from pixels, so that the same clip gets the same crop whether it is decoded, read
 from a cache in host memory, or cropped in a batch on the device. All frames of a clip are treated alike.
@@ -12,8 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
 
@@ -171,18 +170,18 @@ def view_box(height: int, width: int, view: int, views: int, share: float = 1.0)
 # --- pixels --------------------------------------------------------------------------------------
 
 
-def pixel_functions() -> Any:
-    """torchvision.transforms.v2.functional, loaded at the first use: it takes seconds, and carries no types."""
-    return import_module("torchvision.transforms.v2.functional")
-
-
 def crop_resize(frames_THWC: Tensor, box: Box, size: int) -> Tensor:
     """(T, C, S, S) uint8: cut, scale (bilinear, antialiased) and turn. Crops of size S keep their pixels."""
+    from torch.nn.functional import interpolate
+
     top, left, height, width, flip = box
     # channels last: the layout for which torch scales uint8 fastest, and the decoder's own
     video_TCHW: Tensor = frames_THWC[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
-    if (height, width) != (size, size):
-        video_TCHW = pixel_functions().resize(video_TCHW, [size, size], antialias=True)
+    if (height, width) != (
+        size,
+        size,
+    ):  # what transforms.v2.functional.resize does, but torchvision takes 3 s to load
+        video_TCHW = interpolate(video_TCHW, (size, size), mode="bilinear", antialias=True)
     return video_TCHW.flip(-1) if flip else video_TCHW
 
 
@@ -218,7 +217,8 @@ def erase(video_TCHW: Tensor, rng: np.random.Generator) -> Tensor:
     noise = rng.standard_normal((count, channels, h, w), np.float32)
     mean, std = (np.array(values, np.float32)[:, None, None] * 255 for values in (IMAGENET_MEAN, IMAGENET_STD))
     patch = torch.from_numpy(np.clip(np.rint(noise * std + mean), 0, 255).astype(np.uint8))
-    erased: Tensor = pixel_functions().erase(video_TCHW, top, left, h, w, patch.to(video_TCHW.device))
+    erased = video_TCHW.clone()
+    erased[:, :, top : top + h, left : left + w] = patch.to(video_TCHW.device)
     return erased
 
 

@@ -81,6 +81,7 @@ class ClipLoader:
         self.bad: dict[int, BadClip] = {}
         """Clips that could not be decoded, by index, since the run began."""
         self._position = 0
+        self._orders: Any = _Orders()
         check_split(batch_size, rank, world, self.tail)
         faults = Faults()
         faults.check(workers >= 0, "workers", workers, "at least 0")
@@ -112,9 +113,13 @@ class ClipLoader:
         import torch
         from torch.utils.data import DataLoader
 
+        if self.dataset.sampling.augment.rand_ops:
+            from vidkit.data.randaugment import torchvision_v2
+
+            torchvision_v2()  # once, here, instead of in every worker
         return DataLoader(
             dataset,
-            batch_sampler=_Orders(self),
+            batch_sampler=self._orders,
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
@@ -145,10 +150,8 @@ class ClipLoader:
             self._position = 0
         elif self.steps_left == 0:  # left at its last step, or resumed with a larger batch than is left
             self.epoch, self._position = self.epoch + 1, 0
-        ready = (
-            iter(self._batches) if self._device_cache is None else map(self._device_cache.batch, self._requests())
-        )
-        for batch in ready:
+        self._orders.coming = self._requests()
+        for batch in self._batches if self._device_cache is None else map(self._device_cache.batch, self._orders):
             self._account(batch)
             self._position += self.batch_size * self.world
             yield batch
@@ -177,6 +180,10 @@ class ClipLoader:
             raise undecodable(list(self.bad.values()), self.max_bad)
         if not len(batch):  # a process without a batch would leave the others waiting for its gradients
             raise undecodable(batch.bad)
+
+    def close(self) -> None:
+        """Stop the worker processes now, instead of with the last reference, and let a cache go."""
+        self._batches = self._device_cache = None
 
     def state_dict(self) -> dict[str, Any]:
         """What is left of the run, as plain values: to be saved after a step, with the model."""
@@ -221,16 +228,17 @@ class _Reading:
 
 
 class _Orders:
-    """The loader's order as torch's `batch_sampler`: asked anew at the start of each iteration."""
+    """The loader's order as torch's `batch_sampler`; `coming` is set before each iteration.
 
-    def __init__(self, loader: ClipLoader) -> None:
-        self.loader = loader
+    It does not know its loader: in a cycle of references, the garbage collector would take apart the queues
+    of worker processes before it stops them, and wait 5 s for each.
+    """
+
+    def __init__(self) -> None:
+        self.coming: Iterator[list[Request]] = iter(())
 
     def __iter__(self) -> Iterator[list[Request]]:
-        return self.loader._requests()
-
-    def __len__(self) -> int:
-        return self.loader.steps_left
+        return self.coming
 
 
 class DataWait(Generic[T]):

@@ -104,7 +104,9 @@ def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Path]] | None:
         seen = f"; under {request.data} there is {', '.join(sorted(found))}" if found else ""
         raise ConfigError(
             f"no source of {spec.name} was found{seen}",
-            hint="give folders: vidkit build-dataset "
+            hint=f"name the dataset to build: vidkit build-dataset {_spec_of(min(found))}"
+            if found and request.spec is None
+            else "give folders: vidkit build-dataset "
             + " ".join([spec.name, *(f"--{name} DIR" for name in sorted(names) if name in _FOLDER_NAMES)]),
         )
     for name, path in folders.items():

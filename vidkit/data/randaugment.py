@@ -9,11 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from vidkit.data.augment import pixel_functions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -43,8 +41,13 @@ def rand_augment(
     return video_TCHW
 
 
+def torchvision_v2() -> Any:
+    """Loaded at the first use: it takes seconds (and carries no types)."""
+    return import_module("torchvision.transforms.v2")
+
+
 def _call(name: str, video: Tensor, *arguments: object, **options: object) -> Tensor:
-    result: Tensor = getattr(pixel_functions(), name)(video, *arguments, **options)
+    result: Tensor = getattr(torchvision_v2().functional, name)(video, *arguments, **options)
     return result
 
 
@@ -54,8 +57,8 @@ def _affine(video: Tensor, *, move: tuple[int, int] = (0, 0), shear: tuple[float
     return _call("affine", video, **how, interpolation=_bilinear(), fill=_FILL, center=corner)
 
 
-def _bilinear() -> object:
-    return import_module("torchvision.transforms.v2").InterpolationMode.BILINEAR
+def _bilinear() -> Any:
+    return torchvision_v2().InterpolationMode.BILINEAR
 
 
 def _posterize(video: Tensor, v: float, sign: int) -> Tensor:

@@ -203,13 +203,17 @@ def _in_32_bits(rate: Fraction) -> Fraction:
 
 
 def _in_time(frames: Iterator[tuple[int, Any]], timing: Timing) -> Iterator[tuple[Any, int]]:
-    """Pair decoded frames with the times they are due; a frame that is due twice is given twice."""
+    """Pair decoded frames with the times they are due; a frame that is due twice is given twice.
+
+    Raises:
+        ClipError: `decode-error` where one of them does not come out: the next one must not stand in for it.
+    """
     current, picture = -1, None
     for i, time in timing.shown:
         while current < i:
             current, picture = next(frames, (1 << 62, None))
-        if picture is None:
-            return
+        if current != i:
+            raise ClipError("decode-error", f"frame {i} of the source did not come out")
         yield picture, time
 
 
