@@ -95,7 +95,11 @@ def test_contenders_take_turns() -> None:
     order: list[str] = []
 
     def contender(name: str) -> Any:
-        return lambda turn: order.append(f"{name}{turn}") or {}
+        def take(turn: int) -> dict[str, Any]:
+            order.append(f"{name}{turn}")
+            return {}
+
+        return take
 
     runs = common.take_turns({name: contender(name) for name in "abc"}, 3)
     assert " ".join(order) == "a0 b0 c0 b1 c1 a1 c2 a2 b2"
@@ -123,7 +127,7 @@ def test_measure_counts_children(tmp_path: Path) -> None:
 def test_start_up_is_taken_off_once() -> None:
     """1 s of start-up and 0.1 s a clip, against 0.2 s a clip: half as fast whole, twice as fast beyond it."""
     clips, few = 10, 2
-    runs = {
+    runs: dict[str, list[dict[str, Any]]] = {
         "vidkit": [{"seconds": 1 + 0.1 * clips, "cpu_s": 1.0, "peak_mb": 5.0, "clip_bytes": 10}],
         "vidkit, 2 clips": [{"seconds": 1 + 0.1 * few, "cpu_s": 1.0, "peak_mb": 5.0, "clip_bytes": 2}],
         "ffmpeg": [{"seconds": 0.2 * clips, "cpu_s": 1.0, "peak_mb": None, "clip_bytes": 10}],

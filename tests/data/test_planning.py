@@ -92,7 +92,7 @@ def test_minikinetics_lists_choose_from_kinetics(tmp_path: Path) -> None:
     ]
     assert chosen[1] == given
     whats = [item.what for item in chosen[0].expect]
-    assert whats == ["classes", "clips", "clips/tinyvirat", "clips/minikinetics"], "still stands beside what is found"
+    assert whats == ["classes", "clips", "clips/tinyvirat", "clips/minikinetics"]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ from tests.data.tinyset import Clip, build, many
 from vidkit.data import ClipDataset, collate, stream
 from vidkit.errors import ConfigError, DatasetError
 
-
 # webdataset leaves its files to the garbage collector
 pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
