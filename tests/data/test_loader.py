@@ -175,6 +175,7 @@ def test_several_labels_become_a_vector(tmp_path: Path) -> None:
     assert batch.multi_hot is not None
     assert batch.multi_hot.tolist() == [[0, 1, 1], [1, 0, 0], [0, 0, 0]]
     assert batch.class_id.tolist() == [-1, -1, -1]
+    assert clips.unlabelled == 1
     assert clips.classes == ("a", "b", "c")
 
 

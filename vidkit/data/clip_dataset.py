@@ -129,6 +129,11 @@ class ClipDataset:
         return self.clips.unusable
 
     @property
+    def unlabelled(self) -> int:
+        """Clips without a label: good for pre-training only."""
+        return self.clips.unlabelled
+
+    @property
     def fraction(self) -> LabelFraction | None:
         """What `label_fraction` kept."""
         return self.clips.fraction

@@ -95,6 +95,13 @@ class SplitClips:
         """Whether a left-right flip keeps every label."""
         return bool(self.dataset.facts["flip"])
 
+    @property
+    def unlabelled(self) -> int:
+        """Clips without a label."""
+        if self.rule == "multi-hot":
+            return int(pc.sum(pc.equal(pc.list_value_length(self.multi_hot), 0)).as_py() or 0)
+        return int((self.class_id < 0).sum())
+
     def labels(self, i: int) -> list[int]:
         """Ids that clip i has under the dataset's rule."""
         if self.rule == "multi-hot":
@@ -223,7 +230,7 @@ def keep_fraction(clips: SplitClips, fraction: float, seed: int) -> SplitClips:
         classes=len(per_class),
         fewest=int(per_class.min()),
         most=int(per_class.max()),
-        unlabelled=len(clips) - len(np.unique(rows)),
+        unlabelled=clips.unlabelled,
     )
     return clips.take(kept, report)
 

@@ -241,6 +241,7 @@ class _Fitter:
         self.size: tuple[int, int] | None = None
         self.source_size: tuple[int, int] = (0, 0)
         self.aspect = Fraction(0)
+        self.as_is = False
 
     def fit(self, frame: Any) -> Any:
         rotation = round(frame.rotation / 90) * 90 % 360
@@ -248,6 +249,8 @@ class _Fitter:
         if key != self.key:
             self._build(frame, rotation)
             self.key = key
+        if self.as_is:
+            return frame
         self.source.push(frame)
         return self.sink.pull()
 
@@ -263,6 +266,9 @@ class _Fitter:
             aspect = as_fraction(self.video.sample_aspect_ratio)
             self.aspect = 1 / aspect if turned and aspect else aspect
         out_w, out_h = self.size
+        self.as_is = (width, height) == self.size and not rotation and _is_plain(frame)
+        if self.as_is:  # filters would copy every pixel, and change none
+            return
         graph: Any = av.filter.Graph()
         graph.threads = 1
         self.source = graph.add_buffer(
@@ -284,6 +290,12 @@ class _Fitter:
         self.sink = graph.add("buffersink")
         graph.link_nodes(*chain, self.sink).configure()
         self.graph = graph  # keeps the filters alive
+
+
+def _is_plain(frame: Any) -> bool:
+    """8-bit 4:2:0 in the usual range and matrix: what filters would make of it."""
+    usual_matrix = int(frame.colorspace) in (2, 5, 6)  # unspecified, and the two names of BT.601
+    return bool(frame.format.name == "yuv420p" and int(frame.color_range) in (0, 1) and usual_matrix)
 
 
 def _encode(
