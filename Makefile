@@ -32,12 +32,12 @@ lint: install
 slow: install
 	$(BIN)/python -m pytest -m slow
 
-# 24,927 generated clips of the published sizes; about 15 minutes and 20 GB on 2 cores
+# 24,927 generated clips of the published sizes; about half an hour and 2 GB on 2 cores
 full-composite: install
-	$(BIN)/python benchmarks/full_composite.py
+	$(BIN)/python -m benchmarks.full_composite
 
 bench: install
-	$(BIN)/python benchmarks/bench_build.py
+	$(BIN)/python -m benchmarks.bench_build
 
 clean:
 	rm -rf $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-sheet.png
