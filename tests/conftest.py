@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# a job in the background may ignore Ctrl-C, and its children with it; tests send one
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MEDIA_VARIABLE = "VIDKIT_TEST_MEDIA"
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests.data.builds import check_whole, cut, environment, facts, listed_tree,
 from tests.data.generated import small
 from vidkit.cli import main
 from vidkit.data.synthetic_layouts import KINDS
+from vidkit.errors import display_path
 
 
 class Said(NamedTuple):
@@ -383,12 +385,17 @@ def test_what_synth_prints_next_works(vidkit: Run, tmp_path: Path) -> None:
         check_whole(tmp_path / f"{kind}-out")
 
 
-@pytest.mark.parametrize("name", ["two words", "[bold]x[/red]", "it's", "-dash", "größe"])
-def test_any_name_of_the_out_folder(name: str, vidkit: Run, mine: Callable[..., list[str]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["two words", "[bold]x[/red]", "it's", "-dash", "a:b", "größe", "\udcff"])
+def test_any_name_of_the_out_folder(
+    name: str, vidkit: Run, mine: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     got = vidkit(*mine(clips=4, broken=1, out=name))
     assert got.code == 1
-    assert f"mine in {tmp_path / name}: " in got.out
+    assert f"mine in {display_path(str(tmp_path / name))}: " in got.out
     check_whole(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    again = vidkit(*mine(out=name)[:-1], name if name != "-dash" else "./-dash", "--json")
+    assert json.loads(again.out)["counts"]["planned"] == 4
 
 
 # --- processes ------------------------------------------------------------------------------------------------
@@ -445,6 +452,34 @@ def test_the_module_runs_as_the_command(tmp_path: Path, mine: Callable[..., list
     assert json.loads(got.stdout)["counts"]["ok"] == 8
     assert builds.vidkit("build-dataset", "k4", cwd=tmp_path).returncode == 2
     assert builds.vidkit("--version", cwd=tmp_path).stdout.strip().count(".") == 2
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="children are looked for in /proc")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_a_stop_while_the_demo_is_drawn_leaves_no_process(how: signal.Signals, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        builds.command("build-dataset", "--workers", "2"),
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not any((tmp_path / "vidkit-demo-clips.part").glob("*/*/*.mp4")):
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    children = builds.descendants(process.pid)
+    assert len(children) >= 2
+    process.send_signal(how)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == (130 if how == signal.SIGTERM else -signal.SIGKILL)
+    assert ("vidkit: stopped" in said) == (how == signal.SIGTERM)
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 20
+    while any(map(builds.is_alive, children)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not [child for child in children if builds.is_alive(child)]
+    assert not (tmp_path / "vidkit-demo-clips").exists(), "half a demo is none"
 
 
 def test_output_into_a_pipe_that_closes(tmp_path: Path, mine: Callable[..., list[str]]) -> None:

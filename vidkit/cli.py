@@ -19,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+_STOPPED = 130
+
 _Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False)]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
@@ -30,7 +32,7 @@ def main() -> None:
     except VidkitError as error:
         _fail(str(error), error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        _fail("stopped", 130)
+        _fail("stopped", _STOPPED)
     except OSError as error:  # a folder that cannot be listed, a file that cannot be written
         if error.filename is None:
             raise
@@ -41,6 +43,8 @@ def main() -> None:
             raise
         show()
         sys.exit(getattr(error, "exit_code", 2))
+    if code == _STOPPED:  # Ctrl-C, which typer makes an exit code of
+        _fail("stopped", _STOPPED)
     sys.exit(code or 0)
 
 

@@ -7,6 +7,7 @@ import io
 import json
 import multiprocessing
 import os
+import pathlib
 import random
 import shutil
 import signal
@@ -214,8 +215,8 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None],
     """Call with N: everything that touches the folder fails from its Nth step on, as in a dead process."""
     left: list[int | None] = [None]
 
-    def patch(name: str) -> None:
-        real = getattr(os, name)
+    def patch(owner: Any, name: str) -> None:
+        real = getattr(owner, name)
 
         def step(*args: Any, **kwargs: Any) -> Any:
             if left[0] is not None:
@@ -224,10 +225,12 @@ def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None],
                     raise Crash(name)
             return real(*args, **kwargs)
 
-        monkeypatch.setattr(os, name, step)
+        monkeypatch.setattr(owner, name, step)
 
     for name in STEPS:
-        patch(name)
+        patch(os, name)
+        if hasattr(pathlib, "_normal_accessor") and name != "fsync":  # Python 3.10 keeps its own references
+            patch(pathlib._normal_accessor, name)
 
     def at(number: int | None) -> None:
         left[0] = number

@@ -31,7 +31,7 @@ from vidkit.data.planning import (
 )
 from vidkit.data.progress import Progress
 from vidkit.data.state import lock
-from vidkit.errors import BuildError, ConfigError
+from vidkit.errors import BuildError, ConfigError, display_path
 
 DATA_VARIABLE = "VIDKIT_DATA"
 
@@ -58,6 +58,7 @@ def run(
     Returns:
         0 done; 1 too many failures, a `--strict` difference or a leak; 130 interrupted.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
     log = console(stderr=True)
     request = Request(
         spec=spec,
@@ -92,7 +93,14 @@ def run(
     built = _build(prepared, request, out, workers, timeout, retry_failed, log)
     reasons = _reasons(built, strict=strict, forbid_leaks=forbid_leaks, max_failures=max_failures)
     if as_json:
-        print_json({"out": str(out), "exit_code": int(bool(reasons)), "reasons": reasons, **_short(built.facts)})
+        print_json(
+            {
+                "out": display_path(str(out)),
+                "exit_code": int(bool(reasons)),
+                "reasons": reasons,
+                **_short(built.facts),
+            }
+        )
     else:
         print_result(built, out, console())
     for reason in reasons:
@@ -154,7 +162,6 @@ def _build(
         workers=workers,
         retry_failed=retry_failed,
     )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
     try:
         with Progress("building", prepared.table.num_rows) as progress:
             return build(

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from vidkit.data.build import Built
 from vidkit.data.planning import Prepared, reconciliation
-from vidkit.errors import CLIP_ERRORS
+from vidkit.errors import CLIP_ERRORS, display_path
 
 _SHOWN = 5
 
@@ -79,7 +79,7 @@ def print_result(built: Built, out: Path, console: Console) -> None:
     rate = f", {built.made / built.seconds:.1f} clips/s" if built.made and built.seconds else ""
     how = f"in {built.seconds:.0f} s{rate}" if built.made else "nothing was left to do"
     what = f"{counts['shards']} shards, {_size(counts['bytes'])}, {how}"
-    console.print(f"[bold]{facts['name']}[/bold] in {escape(str(out))}: {what}")
+    console.print(f"[bold]{facts['name']}[/bold] in {escape(display_path(str(out)))}: {what}")
     table = Table()
     for column in ("", "planned", "ok", "failed", "missing"):
         table.add_column(column, justify="right" if column else "left")
@@ -97,7 +97,7 @@ def print_result(built: Built, out: Path, console: Console) -> None:
     print_reconciliation(facts["reconciliation"], console, stored=True)
     if facts["synthetic"]:
         console.print("[yellow]synthetic: these clips are generated, not filmed[/yellow]")
-    folder = escape(shlex.quote(str(out)))
+    folder = escape(shlex.quote(display_path(str(out))))
     console.print(f"next: vidkit verify {folder}   vidkit inspect {folder} --sheet sheet.png")
 
 

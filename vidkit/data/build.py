@@ -220,8 +220,8 @@ def _write_ledger(
         parts.append(pa.table(columns, schema=LEDGER_SCHEMA))
     ledger = pa.concat_tables(parts) if parts else LEDGER_SCHEMA.empty_table()
     part = out / (folder.CLIPS_PARQUET + ".part")
-    pq.write_table(ledger, part, row_group_size=100_000, compression="zstd")
-    with part.open("r+b") as file:
+    with part.open("wb") as file:  # pyarrow takes a path for a URI where it can, and only UTF-8
+        pq.write_table(ledger, file, row_group_size=100_000, compression="zstd")
         shards.sync_and_close(file)
     part.replace(out / folder.CLIPS_PARQUET)
     shards.write_json(out / folder.SHARDS_JSON, [asdict(shard) for shard in facts])

@@ -275,7 +275,7 @@ class Stopped(Exception):  # noqa: N818 - not an error
     """The build was asked to stop (Ctrl-C, SIGTERM, or a failure elsewhere)."""
 
 
-def _die_with(parent: int) -> None:
+def die_with(parent: int) -> None:
     """On Linux, be killed when the build is, even in the middle of a decode."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
@@ -304,7 +304,7 @@ def serve(link: Connection[Any, Any]) -> None:
 
 def main() -> None:
     """Entry of the child: the link's file descriptor and the parent's process id are its arguments."""
-    _die_with(int(sys.argv[2]))
+    die_with(int(sys.argv[2]))
     with Connection(int(sys.argv[1])) as link:
         _transcoder("pyav")
         link.send_bytes(_READY)

@@ -116,7 +116,8 @@ def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path, columns=columns)
+        with path.open("rb") as file:
+            table = pq.read_table(file, columns=columns)
     except FileNotFoundError:
         raise DatasetError("the ledger is not there", file=path, hint=_REBUILD) from None
     except (pa.ArrowInvalid, OSError) as error:

@@ -47,8 +47,9 @@ def failing_as_clip_error() -> Iterator[None]:
         raise ClipError("truncated", words_of(error)) from None
     except av.error.FFmpegError as error:
         raise ClipError("decode-error", words_of(error)) from None
-    except (IndexError, OverflowError) as error:  # PyAV: a stream that appears on the way, a time out of range
-        raise ClipError("decode-error", f"the demuxer gave up: {error}") from None
+    except (IndexError, OverflowError, ValueError) as error:
+        # PyAV's own: a stream that appears on the way, a time out of range, a decoder that did not open
+        raise ClipError("decode-error", f"PyAV gave up: {error}") from None
 
 
 def words_of(error: Exception) -> str:

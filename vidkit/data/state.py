@@ -87,7 +87,8 @@ class BuildState:
         self.work.mkdir(exist_ok=True)
         if not (self.work / _PLAN).exists():
             part = self.work / (_PLAN + ".part")
-            pq.write_table(table.select(_PLAN_COLUMNS), part)
+            with part.open("wb") as file:
+                pq.write_table(table.select(_PLAN_COLUMNS), file)
             part.replace(self.work / _PLAN)
         shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "building"})
 
@@ -147,7 +148,8 @@ class BuildState:
             there = self.out / folder.CLIPS_PARQUET
         if not there.exists():
             return []
-        olds, news = _what_is_planned(pq.read_table(there, columns=_PLAN_COLUMNS)), _what_is_planned(table)
+        with there.open("rb") as file:
+            olds, news = _what_is_planned(pq.read_table(file, columns=_PLAN_COLUMNS)), _what_is_planned(table)
         lines = [f"clips planned: {len(olds):,} there, {len(news):,} here"]
         both = olds.keys() & news.keys()
         for words, ids in (

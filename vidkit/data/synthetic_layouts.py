@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vidkit.config import Faults
 from vidkit.data import synthetic_kinds, synthetic_kinetics
+from vidkit.data.clip_worker import die_with
 from vidkit.data.synthetic import NUM_CLASSES, ClipLook, draw, encode
 from vidkit.data.synthetic_plan import DAMAGE, Plan, PlannedClip, Request
 from vidkit.errors import ConfigError
@@ -321,8 +322,10 @@ def _map(function: Callable[[_Job], None], jobs: list[_Job], workers: int) -> It
         return
     # spawn, not fork: a forked child inherits locks of the encoder's threads
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-        yield from pool.map(function, jobs, chunksize=max(1, min(16, len(jobs) // (4 * workers))))
+    count = min(workers, len(jobs))
+    # idle processes of a killed parent would wait for ever
+    with ProcessPoolExecutor(count, context, initializer=die_with, initargs=(os.getpid(),)) as pool:
+        yield from pool.map(function, jobs, chunksize=max(1, min(4, len(jobs) // (4 * workers))))
 
 
 def _parent_made(path: Path) -> Path:
