@@ -14,7 +14,8 @@ def console(*, stderr: bool = False) -> Console:
     """A console that does not wrap lines where there is no terminal: logs and pipes keep whole paths."""
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=not stream.isatty())
+    # ":b:" in a path is no picture of a letter
+    return Console(stderr=stderr, width=width, highlight=False, emoji=False, soft_wrap=not stream.isatty())
 
 
 def print_json(value: Any) -> None:
