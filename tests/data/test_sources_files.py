@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.trees import raw_name, touch
-from vidkit.data.sources.common import note, split_of_name
-from vidkit.data.sources.files import FileIndex, PathFinder, scan
+from vidkit.data.sources.common import note
+from vidkit.data.sources.files import FileIndex, PathFinder, scan, split_of_name
 from vidkit.data.tables import Matching
 from vidkit.errors import ConfigError
 
@@ -173,7 +173,12 @@ def finder(tmp_path: Path) -> PathFinder:
         ("/data/only.mp4", "", "suffix", "only.mp4"),
         ("/data/1.mp4", "", "ambiguous", None),
         ("/data/c/1.mp4", "", "ambiguous", None),
-        ("/data/a/1.mp4", "", "suffix", "train/a/1.mp4"),
+        ("/data/a/1.mp4", "", "ambiguous", None),
+        ("b/1.mp4", "", "suffix", "train/b/1.mp4"),
+        ("train/only.mp4", "", "missing", None),
+        ("c/b/1.mp4", "", "missing", None),
+        ("/data/c/b/1.mp4", "", "suffix", "train/b/1.mp4"),
+        ("/data/val/b/1.mp4", "", "missing", None),
         ("none.mp4", "", "missing", None),
         ("/no/such/none.mp4", "", "missing", None),
         ("../only.mp4", "", "unsafe", None),
@@ -223,7 +228,14 @@ def test_the_longest_run_is_that_of_every_file_compared(tree: list[list[str]], w
 
 
 def test_ties_are_counted(finder: PathFinder) -> None:
-    assert finder.locate("/data/a/1.mp4").others == 1
+    assert finder.locate("/data/a/1.mp4").others == 2
+
+
+def test_the_roots_own_name_is_part_of_a_path(tmp_path: Path) -> None:
+    touch(tmp_path, "val/0.mp4")
+    finder = PathFinder.of(index(tmp_path / "val")[0], tmp_path / "val")
+    assert finder.locate("val/0.mp4").video == 0
+    assert finder.locate("train/0.mp4").how == "missing"
 
 
 @pytest.mark.parametrize(

@@ -115,7 +115,44 @@ def test_a_bare_name_that_fits_several_files_is_not_guessed(tmp_path: Path) -> N
     touch(tmp_path, "3/1.mp4", "4/1.mp4")
     bad = next(iter(rows(read("listfile", tmp_path)).values()))
     assert bad["error"] == "missing"
-    assert "2 files have the name of '/other/9/1.mp4'" in bad["message"]
+    assert "2 files could be '/other/9/1.mp4'" in bad["message"]
+
+
+def test_a_missing_file_is_not_taken_from_another_folder(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", ("train/0.mp4 0", "/data/train/7.mp4 0"))
+    write(tmp_path, "val.txt", ("val/0.mp4 1", "/data/val/7.mp4 1"))
+    touch(tmp_path, "train/0.mp4", "videos/7.mp4")
+    found = rows(read("listfile", tmp_path))
+    assert {key: (item["path"], item["error"]) for key, item in found.items()} == {
+        "train/0": ("train/0.mp4", None),
+        "val/0": (None, "missing"),
+        "data/train/7": (None, "missing"),
+        "data/val/7": (None, "missing"),
+    }
+    assert "the one of that name may as well be another line's" in found["data/val/7"]["message"]
+
+
+def test_a_file_that_two_lists_name_is_found_in_both(tmp_path: Path) -> None:
+    for name in ("train.txt", "val.txt"):
+        write(tmp_path, name, ("/data/a.mp4 0",))
+    touch(tmp_path, "clips/a.mp4")
+    assert [item["path"] for item in rows(read("listfile", tmp_path)).values()] == ["clips/a.mp4"] * 2
+
+
+def test_malformed_lines_are_rows_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", ("b.mp4 seven",))
+    touch(tmp_path, "b.mp4")
+    assert row(read("listfile", tmp_path), "train.txt:1")["message"] == (
+        "train.txt, row 1, field 'path': 'b.mp4 seven' is no video path with whole numbers after it"
+    )
+
+
+def test_a_list_of_something_else(tmp_path: Path) -> None:
+    path = write(tmp_path, "train.txt", ("# frames", "frames/a 100 5"))
+    touch(tmp_path, "b.mp4")
+    with pytest.raises(AnnotationError, match="'frames/a 100 5' is no video path with whole numbers") as caught:
+        read("listfile", tmp_path)
+    assert (caught.value.file, caught.value.row) == (str(path), 2)
 
 
 def test_paths_relative_to_the_list(tmp_path: Path) -> None:

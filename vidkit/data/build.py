@@ -169,7 +169,11 @@ def _make_shards(
         )
         if not hasattr(mine, "worker"):
             mine.worker = workers.enter_context(ClipWorker(settings.timeout_s, stop.is_set))
-        make_shard(task, progress.advance, progress.already, stop.is_set, mine.worker)
+        try:
+            make_shard(task, progress.advance, progress.already, stop.is_set, mine.worker)
+        except BaseException:
+            stop.set()  # here, before this thread takes up another shard
+            raise
 
     # a thread each, which waits for the child process that does its work
     mine = local()
@@ -181,7 +185,7 @@ def _make_shards(
         except KeyboardInterrupt:
             raise Interrupted from None
         finally:
-            stop.set()  # does nothing once all are done
+            stop.set()  # also for Ctrl-C; does nothing once all are done
             for future in futures:
                 future.cancel()
 
@@ -192,7 +196,8 @@ def _wait_for(futures: list[Future[None]]) -> None:
     while left:
         done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
         for future in done:
-            future.result()
+            if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
+                future.result()
 
 
 def _count(progress: Progress, statuses: Iterable[str]) -> None:

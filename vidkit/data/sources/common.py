@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import re
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 
 from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
-from vidkit.data.sources.files import FileIndex, scan
+from vidkit.data.sources.files import FileIndex, scan, split_of_name
 from vidkit.data.tables import ClipRows, Matching
 from vidkit.errors import AnnotationError, ConfigError, display_path
 
@@ -61,25 +60,6 @@ class SourceResult:
 
 
 @functools.cache
-def split_of_name(name: str) -> str | None:
-    """The split that a file or folder name says, if it says exactly one.
-
-    >>> split_of_name("something-something-v2-validation.json")
-    'val'
-    """
-    words = set(re.split(r"[^a-z0-9]+", name.lower()))
-    said = {
-        split
-        for split, forms in {
-            "train": {"train", "training"},
-            "val": {"val", "valid", "validate", "validation"},
-            "test": {"test", "testing"},
-        }.items()
-        if forms & words
-    }
-    return said.pop() if len(said) == 1 else None
-
-
 def plain(text: str) -> str:
     """Text that Arrow can store: lone surrogates (JSON escapes, odd file names) as backslash escapes."""
     return text.encode("utf-8", "backslashreplace").decode("utf-8")

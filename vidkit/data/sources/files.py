@@ -9,7 +9,8 @@ from __future__ import annotations
 import bisect
 import os
 import posixpath
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -176,9 +177,9 @@ class Located:
 
     video: int | None
     """Position in `FileIndex.videos`; None: not found."""
-    how: Literal["exact", "suffix", "missing", "unsafe", "ambiguous"]
+    how: Literal["exact", "suffix", "missing", "unsafe", "ambiguous", "claimed"]
     others: int = 0
-    """Further files that fit as well."""
+    """Further files that fit as well; "ambiguous": all files that fit."""
 
 
 @dataclass(slots=True)
@@ -201,8 +202,10 @@ class PathFinder:
     def locate(self, text: str, *, base: str = "") -> Located:
         """Find `text`, which is relative to the root or to the folder `base` below it, or absolute.
 
-        An absolute path from another machine is matched by its last parts; where only the bare file name fits,
-        it must fit one file alone.
+        Lists come from other machines and other folders, so that a path may also be found by its last parts: all
+        of them, or as many as the file's own path has with its folder. An absolute path may agree in fewer, but not
+        in split. Several files that fit equally well are "ambiguous", and none of them is taken: numbered files
+        (`val/0.mp4`, `train/0.mp4`) would otherwise stand in for each other.
         """
         if posixpath.isabs(text):
             norm = posixpath.normpath(text)
@@ -214,7 +217,7 @@ class PathFinder:
             found = next((self._exact[path] for path in inside if path in self._exact), None)
             if found is not None:
                 return Located(found, "exact")
-            located = self._by_suffix(norm.strip("/").split("/"))
+            located = self._by_suffix(norm.strip("/").split("/"), absolute=True)
             if located.how == "missing" and not inside and os.path.lexists(norm):
                 return Located(None, "unsafe")
             return located
@@ -225,7 +228,7 @@ class PathFinder:
             return Located(found, "exact")
         if not safe:
             return Located(None, "unsafe")
-        return self._by_suffix(safe[0].split("/"))
+        return self._by_suffix(safe[0].split("/"), absolute=False)
 
     def below(self, text: str, accept: Callable[[str], bool], rank: Callable[[str], int]) -> Located:
         """Find a file whose path ends with all parts of `text`, below any folder that `accept`s its prefix."""
@@ -244,13 +247,22 @@ class PathFinder:
             return Located(None, "missing")
         return Located(min(fitting)[-1], "exact", others=len(fitting) - 1)
 
-    def _by_suffix(self, parts: list[str]) -> Located:
+    def _by_suffix(self, parts: list[str], *, absolute: bool) -> Located:
         best, length = self._longest(parts)
-        if not best:
-            return Located(None, "missing")
-        if length == 1 and len(best) > 1:
+        best = [i for i in best if self._may_stand_for(parts, self.index.videos[i].split("/"), length, absolute)]
+        if len(best) > 1:
             return Located(None, "ambiguous", others=len(best))
-        return Located(best[0], "suffix", others=len(best) - 1)
+        return Located(best[0], "suffix") if best else Located(None, "missing")
+
+    def _may_stand_for(self, parts: list[str], own: list[str], length: int, absolute: bool) -> bool:
+        """Whether the file `own`, whose last `length` parts are those of the annotated path, can be that file."""
+        if length == len(parts):
+            return True
+        if length == len(own):  # below the root all agrees: then the root's own name goes on with it
+            root = self.given_root.strip("/").split("/")
+            return absolute or length > 1 or _common_suffix(parts, root + own) == len(parts)
+        said = {split_of_folders(parts[:-length]), split_of_folders(own[:-length])} - {None}
+        return absolute and len(said) < 2
 
     def _longest(self, parts: list[str]) -> tuple[list[int], int]:
         """(files with the longest run of last parts in common with `parts`, in sorted order; its length)."""
@@ -284,3 +296,27 @@ def _common_suffix(a: list[str], b: list[str]) -> int:
     while n < min(len(a), len(b)) and a[-1 - n] == b[-1 - n]:
         n += 1
     return n
+
+
+def split_of_name(name: str) -> str | None:
+    """The split that a file or folder name says, if it says exactly one.
+
+    >>> split_of_name("something-something-v2-validation.json")
+    'val'
+    """
+    words = set(re.split(r"[^a-z0-9]+", name.lower()))
+    said = {
+        split
+        for split, forms in {
+            "train": {"train", "training"},
+            "val": {"val", "valid", "validate", "validation"},
+            "test": {"test", "testing"},
+        }.items()
+        if forms & words
+    }
+    return said.pop() if len(said) == 1 else None
+
+
+def split_of_folders(parts: Sequence[str]) -> str | None:
+    """The split that the innermost telling folder names."""
+    return next((split for name in reversed(parts) if (split := split_of_name(name)) is not None), None)

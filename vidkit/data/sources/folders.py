@@ -5,8 +5,8 @@ from __future__ import annotations
 from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
 from vidkit.data.paths import path_to_text
-from vidkit.data.sources.common import ClassLookup, Roots, Rows, SourceResult, finish, note, plain, split_of_name
-from vidkit.data.sources.files import FileIndex, scan
+from vidkit.data.sources.common import ClassLookup, Roots, Rows, SourceResult, finish, note, plain
+from vidkit.data.sources.files import FileIndex, scan, split_of_folders, split_of_name
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, display_path
 
@@ -70,7 +70,7 @@ def _parse(path: str) -> tuple[str | None, str | None]:
     """(class folder, split) of a video's path; a folder named as a split is no class."""
     parts = path.split("/")[:-1]
     folder = plain(parts.pop()) if parts and split_of_name(parts[-1]) is None else None
-    return folder, next((said for part in reversed(parts) if (said := split_of_name(part))), None)
+    return folder, split_of_folders(parts)
 
 
 def _class_folders(files: FileIndex) -> list[str]:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from vidkit.data.sources.common import AnnotationFile, head, note, read_annotation, split_of_name
+from vidkit.data.sources.common import AnnotationFile, head, note, read_annotation
+from vidkit.data.sources.files import split_of_name
 from vidkit.data.sources.youtube import is_youtube_id
 from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError

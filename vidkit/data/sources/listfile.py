@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
@@ -15,7 +16,6 @@ from vidkit.data.sources.common import (
     FOUND,
     MISSING,
     SUFFIX,
-    TWICE,
     UNANNOTATED,
     AnnotationFile,
     ClassLookup,
@@ -27,9 +27,8 @@ from vidkit.data.sources.common import (
     head,
     note,
     read_annotation,
-    split_of_name,
 )
-from vidkit.data.sources.files import VIDEO_ENDINGS, FileIndex, Located, PathFinder, scan
+from vidkit.data.sources.files import VIDEO_ENDINGS, FileIndex, Located, PathFinder, scan, split_of_name
 from vidkit.data.sources.youtube import parse_name, stem_of
 from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError, display_path
@@ -37,6 +36,8 @@ from vidkit.errors import AnnotationError, display_path
 # the path may hold spaces: it ends at the last video ending that only whole numbers follow
 _ENDINGS = "|".join(sorted(ending[1:] for ending in VIDEO_ENDINGS))
 _LINE = re.compile(rf"(.*\.(?:{_ENDINGS}))((?:[ \t,]+-?[0-9]{{1,9}})*)[ \t]*", re.IGNORECASE)
+_VIDEO = re.compile(rf"\.(?:{_ENDINGS})(?![^\s,])", re.IGNORECASE)
+_EXPECTED = "is no video path with whole numbers after it"
 
 
 class ListLine(NamedTuple):
@@ -62,12 +63,12 @@ def parse_lines(text: str) -> Iterator[ListLine]:
 
 
 def is_list(file: AnnotationFile) -> bool:
-    """Whether most of the first lines are paths of videos with whole numbers or nothing after them."""
+    """Whether most of the first lines name a video. What follows it may be wrong: that is each row's own error."""
     start = head(file)
     if len(start) >= 16384:
         start = start[: start.rfind("\n") + 1]
-    lines = [line for _, line in zip(range(10), parse_lines(start), strict=False)]
-    return sum(line.path is not None for line in lines) * 2 > len(lines)
+    lines = list(itertools.islice(parse_lines(start), 10))
+    return sum(_VIDEO.search(line.text) is not None for line in lines) * 2 > len(lines)
 
 
 def split_of(file: AnnotationFile) -> str | None:
@@ -109,6 +110,14 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
                 file=unnamed[0].path,
                 hint="rename it, e.g. train.txt",
             )
+        for file in annotations:
+            if split_of(file) is not None and (first := next(parse_lines(head(file)), None)) is not None:
+                raise AnnotationError(
+                    f"no list file: {first.text[:120]!r} {_EXPECTED}",
+                    file=file.path,
+                    row=first.row,
+                    hint="lines must be `path label`, the labels being ids of the class list",
+                )
         raise AnnotationError(
             "no list file found (lines of `path label`)",
             file=roots.folder,
@@ -139,21 +148,24 @@ def plan(
     """Rows for every line of every list."""
     matching = rows.matching
     finder = PathFinder.of(files, roots.folder)
-    claimed = bytearray(len(files.videos))
+    entries: list[tuple[AnnotationFile, ListLine, Located]] = []
     for file in lists:
         text = read_annotation(file, hashes, matching)
         base = file.path.parent.resolve()
         inside = base.relative_to(files.root).as_posix() if base.is_relative_to(files.root) else ""
+        for line in parse_lines(text):
+            located = Located(None, "missing") if line.path is None else finder.locate(line.path, base=inside)
+            entries.append((file, line, located))
+    claims = _claims(entries, files)
+    for file, line, located in entries:
+        matching.count(ANNOTATED)
+        if located.how == "suffix" and located.video is not None and len(claims[located.video]) > 1:
+            located = Located(None, "claimed")
         split = split_of(file)
         assert split is not None
-        for line in parse_lines(text):
-            matching.count(ANNOTATED)
-            located = Located(None, "missing") if line.path is None else finder.locate(line.path, base=inside)
-            if located.video is not None:
-                claimed[located.video] = 1
-            _add(line, located, split, file.shown, files, lookup, rows)
+        _add(line, located, split, file.shown, files, lookup, rows)
     for i, path in enumerate(files.videos):
-        if not claimed[i]:
+        if i not in claims:
             matching.count(UNANNOTATED, display_path(path))
     matching.layout = "list files"
     if by_suffix := matching.counts.get(SUFFIX):
@@ -161,6 +173,16 @@ def plan(
             f"{by_suffix:,} paths of list files are not as written below this folder; "
             "each was matched by the longest run of its last parts"
         )
+
+
+def _claims(entries: list[tuple[AnnotationFile, ListLine, Located]], files: FileIndex) -> dict[int, set[str]]:
+    """Video -> the paths that name it. Different ones: it is the file of at most one of them."""
+    claims: dict[int, set[str]] = {}
+    for _, line, located in entries:
+        if located.video is not None:
+            path = files.videos[located.video] if located.how == "exact" else line.path or ""
+            claims.setdefault(located.video, set()).add(path)
+    return claims
 
 
 def _add(
@@ -175,11 +197,9 @@ def _add(
         matching.count(FOUND)
         if located.how == "suffix":
             matching.count(SUFFIX, f"{line.path} -> {display_path(path)}")
-        if located.others:
-            matching.count(TWICE, f"{line.path}: {display_path(path)} and {located.others} more")
     if line.path is None:
         error = "bad-annotation"
-        message = note(shown, line.row, "path", f"{line.text[:120]!r} is no video path with whole numbers after it")
+        message = note(shown, line.row, "path", f"{line.text[:120]!r} {_EXPECTED}")
     elif located.how == "unsafe" or (path is not None and path in files.outside):
         error, path = "unsafe-path", None
         message = note(shown, line.row, "path", f"{line.path!r} leads out of the source folder")
@@ -192,7 +212,9 @@ def _add(
         error = "missing"
         text = f"no file {line.path!r}"
         if located.how == "ambiguous":
-            text = f"{located.others} files have the name of {line.path!r}, and none lies in a folder of that name"
+            text = f"{located.others} files could be {line.path!r}, and nothing tells which"
+        elif located.how == "claimed":
+            text = f"no file {line.path!r}: the one of that name may as well be another line's"
         message = note(shown, line.row, "path", text)
         matching.count(MISSING, line.path)
     named = line.path if path is None else path

@@ -25,9 +25,8 @@ from vidkit.data.sources.common import (
     note,
     plain,
     read_annotation,
-    split_of_name,
 )
-from vidkit.data.sources.files import FileIndex, Located, PathFinder, scan
+from vidkit.data.sources.files import FileIndex, Located, PathFinder, scan, split_of_folders, split_of_name
 from vidkit.data.sources.jsons import check_order, kind_of, label_map, parse_json
 from vidkit.data.sources.listfile import class_names
 from vidkit.data.tables import SPLITS, Matching
@@ -195,8 +194,7 @@ class _Records:
 
     def _locate(self, given: str) -> Located:
         def accept(prefix: str) -> bool:
-            said = [split for part in prefix.split("/") if (split := split_of_name(part)) is not None]
-            return not said or said[-1] == self.split
+            return split_of_folders(prefix.split("/")) in (self.split, None)
 
         def rank(prefix: str) -> int:
             # nearest to the annotation file first: v1 and v2 can lie side by side

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from vidkit.data.sources.common import ClassLookup, split_of_name
-from vidkit.data.sources.files import FileIndex
+from vidkit.data.sources.common import ClassLookup
+from vidkit.data.sources.files import FileIndex, split_of_folders, split_of_name
 
 # an id has 11 characters, any of which can be "-" or "_": only the lengths tell where it ends
 _NAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_([0-9]{6})_([0-9]{6}))?")
@@ -71,7 +71,7 @@ class Folders:
         parts = folder.split("/") if folder else []
         label = self.lookup.find(parts[-1]) if parts else None
         above = parts[:-1] if label is not None else parts
-        split = next((said for part in reversed(above) if (said := split_of_name(part))), None)
+        split = split_of_folders(above)
         is_class = bool(parts) and (
             label is not None or (split_of_name(parts[-1]) is None and parts[-1].lower() not in _CONTAINERS)
         )
