@@ -24,7 +24,7 @@ import numpy as np
 import typer
 
 from benchmarks import common
-from benchmarks.bench_build import media_folder
+from benchmarks.sources import media_folder
 
 WORKERS = 2
 BATCH = 8

@@ -176,6 +176,28 @@ def test_available_memory() -> None:
     assert 1e6 < found <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
+def test_a_containers_limit(tmp_path: Path) -> None:
+    def write(name: str, text: object) -> None:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{text}\n")
+
+    proc, group = tmp_path / "proc", tmp_path / "group"
+    assert available_memory(proc, group) is None
+    write("proc/meminfo", "MemTotal:       200 kB\nMemAvailable:   100 kB\nHugePages_Total:       0")
+    assert available_memory(proc, group) == 102_400
+    write("group/memory.max", "max")
+    assert available_memory(proc, group) == 102_400
+    write("group/memory.max", 50_000)
+    write("group/memory.current", 45_000)
+    write("group/memory.stat", "anon 9\ninactive_file 20000\nactive_file 1000")
+    assert available_memory(proc, group) == 26_000, "files that are only kept for later make room"
+    write("group/memory/memory.limit_in_bytes", 30_000)
+    write("group/memory/memory.usage_in_bytes", 29_000)
+    write("group/memory/memory.stat", "cache 1\ntotal_inactive_file 10\ntotal_active_file 5")
+    assert available_memory(proc, group) == 1015
+
+
 @pytest.mark.parametrize("how", [HOST, {**HOST, "workers": 2}, DEVICE, {**DEVICE, "workers": 2}], ids=str)
 def test_broken_clips(tmp_path: Path, how: dict[str, Any]) -> None:
     root = build(tmp_path, [*many(5), Clip(payload=b"\0" * 3000), *many(3)])

@@ -340,6 +340,7 @@ def test_a_test_counts_every_clip_once(dataset: Path, world: int, batch_size: in
         for _ in range(2):  # every iteration begins anew
             batches = list(loader)
             assert len(batches) == len(loader)
+            assert loader.state_dict()["position"] == 0
         seen.update((key, int(view)) for batch in batches for key, view in zip(batch.key, batch.view, strict=True))
     assert seen == {(f"{i:08d}", view): 1 for i in range(24, 31) for view in range(2)}
 
@@ -374,6 +375,15 @@ def test_more_shards_than_are_kept_open(tmp_path: Path, monkeypatch: pytest.Monk
     for i in (0, 1, 2, 3, 0, 7, 6, 5, 1):
         assert numbers(clips[i].video[0])[0] // 100 == i % 4
     assert len(clips._shards) == 3
+
+
+def test_a_batch_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    root = build(tmp_path, [Clip(labels=("b", "c")), Clip(labels=("a",))], rule="multi-hot")
+    batch = next(iter(ClipLoader(ClipDataset(root, "train", frames=2, stride=1), batch_size=2)))
+    again = pickle.loads(pickle.dumps(batch))
+    assert told(again) == told(batch)
+    assert again.multi_hot is not None
+    assert torch.equal(again.multi_hot, batch.multi_hot)
 
 
 def test_a_dataset_can_be_sent_to_a_spawned_process(dataset: Path) -> None:
@@ -555,3 +565,27 @@ def test_a_dataset_that_vidkit_built(tmp_path: Path) -> None:
             assert [read_index(frame) for frame in video] == [
                 (2 * t + 1) * 30 // 24 for t in clips[i].frames[0].tolist()
             ]
+
+
+@pytest.mark.slow
+def test_many_random_runs(tmp_path: Path) -> None:
+    """Kill a run anywhere, any number of times, with any workers: the batches are those of one run."""
+    root = build(tmp_path, many(31))
+    rng = np.random.default_rng(0)
+    how: dict[str, Any] = {"frames": 2, "stride": 2, "size": 32, "augment": "finetune"}
+    expected = []
+    loader = ClipLoader(ClipDataset(root, "train", **how), batch_size=4)
+    while loader.epoch < 3:
+        expected += [told(batch) for batch in loader]
+    for _ in range(10):
+        found: list[Any] = []
+        state = ClipLoader(ClipDataset(root, "train", **how), batch_size=4).state_dict()
+        while len(found) < len(expected):
+            again = ClipLoader(ClipDataset(root, "train", **how), batch_size=4, workers=int(rng.integers(3)))
+            again.load_state_dict(state)
+            for batch in again:
+                found.append(told(batch))
+                state = again.state_dict()
+                if rng.random() < 0.2:
+                    break
+        assert found == expected

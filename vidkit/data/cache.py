@@ -45,21 +45,30 @@ def clip_bytes(dataset: ClipDataset) -> npt.NDArray[np.int64]:
     return clips.frames * clips.height * clips.width * 3
 
 
-def available_memory() -> int | None:
-    """Bytes that this process may still take: the machine's, or its control group's. None where unknown."""
+def available_memory(proc: Path = Path("/proc"), group: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """Bytes that this process may still take: of the machine's memory, and of its control group's (a container's
+    limit). What the kernel keeps of files counts as free. None where unknown.
+    """
     found = []
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        words = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        found.append(int(words["MemAvailable"].split()[0]) * 1024)
-    group = Path("/sys/fs/cgroup")
-    for most, now in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        if (group / most).exists() and (limit := (group / most).read_text().strip()) != "max":
-            found.append(max(0, int(limit) - int((group / now).read_text())))
-    return min(found) if found else None
+    if (proc / "meminfo").exists():
+        found.append(_numbers(proc / "meminfo")["MemAvailable:"] * 1024)
+    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        used = int((group / "memory.current").read_text())
+        stat = _numbers(group / "memory.stat")
+        found.append(int(limit) - used + stat["inactive_file"] + stat["active_file"])
+    old = group / "memory"  # version 1
+    if (old / "memory.limit_in_bytes").exists():
+        used = int((old / "memory.usage_in_bytes").read_text())
+        stat = _numbers(old / "memory.stat")
+        files = stat["total_inactive_file"] + stat["total_active_file"]
+        found.append(int((old / "memory.limit_in_bytes").read_text()) - used + files)
+    return max(0, min(found)) if found else None
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Lines of a name and a number."""
+    lines = (line.split() for line in path.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines}
 
 
 def check_fits(needed: int, limit: int | None, free: int | None, where: str) -> None:

@@ -140,9 +140,9 @@ class ClipLoader:
 
     def _steps(self, start: int) -> int:
         step = self.batch_size * self.world
+        left = max(0, self.samples - start)
         if self.tail != "keep":
-            return (self.samples - start) // step
-        left = self.samples - start
+            return left // step
         return left // step + (left % step > self.rank * self.batch_size)
 
     def __iter__(self) -> Iterator[ClipBatch]:

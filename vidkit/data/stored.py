@@ -276,12 +276,12 @@ def _decode(data: bytes, table: SampleTable, order: list[int]) -> Iterator[tuple
     for run in _runs(table, order):
         numbers = {int(table.order[i]): i for i in run}
         shown = {int(table.pts[number]): i for number, i in numbers.items()}
-        first = int(table.keys[np.searchsorted(table.keys, min(numbers), "right") - 1])
+        first, last = int(table.keys[np.searchsorted(table.keys, min(numbers), "right") - 1]), max(numbers)
         decoder.flush_buffers()
         skipping = False
         try:
-            for number in range(first, max(numbers) + 2):
-                if number > max(numbers):
+            for number in range(first, last + 2):
+                if number > last:
                     pictures = decoder.decode(None)  # what it holds back; no later picture is needed
                 else:
                     if (number not in numbers) != skipping:  # the decoder knows which ones nothing refers to

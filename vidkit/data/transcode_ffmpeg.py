@@ -151,6 +151,8 @@ def transcode(
     data, said = _make(exe, source, job)
     if strict and said:
         raise ClipError("decode-error", f"{len(said)} errors reported: {said[0]}")
+    if job.counted and said:  # frames are known by their number: one that was lost would shift those after it
+        raise ClipError("decode-error", f"which frames came out is not known, for the file has no times: {said[0]}")
     _check(data, job)
     return StoredClip(
         data=data,
