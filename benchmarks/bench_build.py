@@ -58,9 +58,9 @@ class Job:
 
 
 _SMALL: dict[str, Any] = {
-    "encode": 'size = 64\nfit = "crop"\nmax_frames = 100\ngop = 30\n',
+    "encode": 'size = 64\nfit = "crop"\nmax_frames = 100\ngop = 30\ntune = "fastdecode"\n',
     "scale": "crop='min(iw,ih)':'min(iw,ih)',scale=64:64",
-    "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "30"),
+    "ffmpeg": ("-crf", "23", "-preset", "medium", "-g", "30", "-tune", "fastdecode"),
     "max_frames": 100,
 }
 _LARGE: dict[str, Any] = {
@@ -70,16 +70,16 @@ _LARGE: dict[str, Any] = {
     "max_frames": None,
 }
 JOBS: dict[str, Job] = {
-    "kinetics": Job(title="64x64, Kinetics-like (340x256, 10 s)", source="kinetics", clips=96, **_SMALL),
+    "kinetics": Job(title="64x64, Kinetics-like (340x256, 10 s)", source="kinetics", clips=300, **_SMALL),
     "kinetics-real": Job(
-        title="64x64, two filmed clips (340x256, 10 s)", source="kinetics", clips=64, real=True, **_SMALL
+        title="64x64, two filmed clips (340x256, 10 s)", source="kinetics", clips=200, real=True, **_SMALL
     ),
     "tinyvirat": Job(
-        title="64x64, TinyVIRAT-like (10 to 128 px, 2 to 150 frames)", source="tinyvirat", clips=360, **_SMALL
+        title="64x64, TinyVIRAT-like (10 to 128 px, 2 to 150 frames)", source="tinyvirat", clips=1500, **_SMALL
     ),
-    "k400": Job(title="256 px, Kinetics-like (340x256, 10 s)", source="kinetics", clips=12, **_LARGE),
+    "k400": Job(title="256 px, Kinetics-like (340x256, 10 s)", source="kinetics", clips=48, **_LARGE),
     "k400-real": Job(
-        title="256 px, two filmed clips (340x256, 10 s)", source="kinetics", clips=8, real=True, **_LARGE
+        title="256 px, two filmed clips (340x256, 10 s)", source="kinetics", clips=32, real=True, **_LARGE
     ),
 }
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import resource
 import statistics
@@ -155,42 +154,12 @@ def machine() -> dict[str, Any]:
     """What a reader needs to judge the numbers; nothing that names the machine or its folders."""
     import av
 
-    import vidkit
+    from vidkit.bench import facts
     from vidkit.data.transcode import encoder_fingerprint
 
-    return {
-        "cpu": _cpu_model(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
-        "os": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "python": platform.python_version(),
-        "vidkit": vidkit.__version__,
-        "git": _git_commit(),
-        "pyav": av.__version__,
-        "encoder": encoder_fingerprint(),
-        "load_average": [round(value, 2) for value in os.getloadavg()],
-    }
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
-
-
-def _git_commit() -> str | None:
-    """Commit, and whether the package differs from it."""
-
-    def git(*words: str) -> str:
-        here = Path(__file__).parent.parent
-        found = subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=False)
-        return found.stdout.strip() if found.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-    except OSError:
-        return None
-    return commit + ("+changes" if commit and git("status", "--porcelain", "vidkit") else "") or None
+    found = facts.machine()
+    load = found.pop("load_average")  # last, as it says how it was just now
+    return {**found, "pyav": av.__version__, "encoder": encoder_fingerprint(), "load_average": load}
 
 
 def ffmpeg_facts(binary: str) -> dict[str, str]:

@@ -9,6 +9,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from vidkit import cli_models, cli_train
+from vidkit.cli_options import Json
 from vidkit.errors import VidkitError, display_path
 
 app = typer.Typer(
@@ -22,7 +24,6 @@ app = typer.Typer(
 _STOPPED = 130
 
 _Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False)]
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 
 
 def main() -> None:
@@ -131,7 +132,7 @@ def build_dataset(
     timeout: Annotated[float, typer.Option(help="Seconds that one clip may take.", min=0.1)] = 120.0,
     transcoder: Annotated[str, typer.Option(help="pyav (in process) or ffmpeg (a program per clip)")] = "pyav",
     follow_symlinks: Annotated[bool, typer.Option(help="Accept links that lead out of a source folder.")] = False,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Turn clips on disk into verified WebDataset shards, with a row for every clip that could not be used.
 
@@ -202,7 +203,7 @@ def verify(
     ] = None,
     workers: Annotated[int, typer.Option(help="Threads that decode; 0: one per core.", min=0)] = 0,
     seed: Annotated[int, typer.Option(help="Choice of the sample.")] = 0,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Check a dataset against its own records (hashes, samples, frames, labels); exit 1 if one disagrees."""
     from vidkit.commands import verify as command
@@ -220,7 +221,7 @@ def inspect(
     clips: Annotated[int, typer.Option(help="Clips on the sheet.", min=1)] = 24,
     split: Annotated[str | None, typer.Option(help="Clips of one split only.")] = None,
     seed: Annotated[int, typer.Option(help="Choice of clips.")] = 0,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Show what is in a dataset: counts, classes, lengths, sizes, failures."""
     from vidkit.commands import inspect as command
@@ -256,7 +257,7 @@ def synth(
     extra: Annotated[int, typer.Option(help="Files without annotation.", min=0)] = 0,
     workers: Annotated[int, typer.Option(help="Processes that draw; 0: one per core.", min=0)] = 0,
     seed: int = 0,
-    json: _Json = False,
+    json: Json = False,
 ) -> None:
     """Write generated clips in a dataset's real folder layout, with its real annotation files."""
     from vidkit.commands import synth as command
@@ -276,8 +277,12 @@ def synth(
 
 
 @app.command()
-def doctor(json: _Json = False) -> None:
+def doctor(json: Json = False) -> None:
     """Say what this machine has and lacks for vidkit, and what to do about it."""
     from vidkit.commands import doctor as command
 
     raise typer.Exit(command.run(as_json=json))
+
+
+cli_train.add_to(app)
+cli_models.add_to(app)

@@ -75,6 +75,10 @@ class BuildError(VidkitError):
     """A build that cannot start or go on (locked folder, full disk, other settings)."""
 
 
+class TrainingError(VidkitError):
+    """A run that cannot go on: values that are not finite, no memory, a checkpoint that cannot be written."""
+
+
 #: Every code that a ledger row may carry in `error`, with what it means.
 #: Codes are part of the format: add, never rename.
 CLIP_ERRORS: dict[str, str] = {

@@ -22,6 +22,10 @@ Strategy = Literal["tube", "random", "frame", "adaptive"]
 Rounding = Literal["matched", "paper"]
 Positions = Literal["1d", "3d"]
 Recompute = Literal["none", "light", "full"]
+TokenizerKind = Literal["tubelet", "spt"]
+Shifts = Literal["diagonal", "cardinal", "pixel"]
+AttentionKind = Literal["plain", "lsa"]
+Sharpness = Literal["learned", "none"]
 Grid = tuple[int, int, int]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -60,6 +64,12 @@ class ViTConfig:
     pixel_mean: tuple[float, ...] = IMAGENET_MEAN
     """Per channel, for values in [0, 1]."""
     pixel_std: tuple[float, ...] = IMAGENET_STD
+    tokenizer: TokenizerKind = "tubelet"
+    """"spt": a token also sees four shifted copies of its patch (shifted patch tokenization, Lee et al. 2021)."""
+    shifts: Shifts = "diagonal"
+    """Of "spt": half a patch diagonally (Lee et al.), half a patch up, down, left and right, or one pixel so."""
+    attention: AttentionKind = "plain"
+    """"lsa": a learned temperature for each head, and no token attends to itself (Lee et al. 2021)."""
 
     def __post_init__(self) -> None:
         faults = Faults()
@@ -67,7 +77,14 @@ class ViTConfig:
             faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         faults.check(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
         faults.check(self.positions in get_args(Positions), "positions", self.positions, "'1d' or '3d'")
+        faults.check(self.tokenizer in get_args(TokenizerKind), "tokenizer", self.tokenizer, "'tubelet' or 'spt'")
+        faults.check(self.shifts in get_args(Shifts), "shifts", self.shifts, one_of(Shifts))
+        faults.check(self.attention in get_args(AttentionKind), "attention", self.attention, "'plain' or 'lsa'")
         faults.raise_if_any("encoder settings")
+        half = self.tokenizer == "spt" and self.shifts != "pixel"
+        faults.check(not half or self.patch >= 2, "patch", self.patch, "at least 2, or there is no half of it")
+        several = self.attention == "plain" or self.tokens > 1
+        faults.check(several, "attention", self.attention, "'plain' for a single token: it has no other to see")
         for name, part in (("frames", "tubelet"), ("size", "patch")):
             value, divisor = getattr(self, name), getattr(self, part)
             faults.check(value % divisor == 0, name, value, f"a multiple of {part} {divisor}")
@@ -227,6 +244,62 @@ class ClassifierConfig:
         faults.check(self.head_scale > 0, "head_scale", self.head_scale, "above 0")
         faults.check(self.recompute in get_args(Recompute), "recompute", self.recompute, one_of(Recompute))
         faults.raise_if_any("classifier settings")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MannConfig:
+    """A memory-augmented network (Santoro et al. 2016). The defaults are the paper's, but for `sharpness`."""
+
+    inputs: int = 400
+    """Numbers in each input x_t, without the label: 20 x 20 pixels, or an encoder's width."""
+    way: int = 5
+    """Classes in an episode, and length of a one-hot label."""
+    controller: int = 200
+    """Width of the LSTM."""
+    slots: int = 128
+    """Rows of the memory."""
+    width: int = 40
+    """Numbers in a row, and in a key."""
+    reads: int = 4
+    """Read heads. Each also writes, to a row of its own."""
+    gamma: float = 0.95
+    """Decay of the usage weights."""
+    sharpness: Sharpness = "learned"
+    """"learned": cosines are multiplied with a strength from the controller before the softmax, as in the neural
+    Turing machine that the paper starts from. "none": the softmax of cosines alone, as the paper writes it; its
+    weights differ by a factor of e^2 at most, and the quick self-test needs about three times the steps."""
+
+    def __post_init__(self) -> None:
+        faults = Faults()
+        for name in ("inputs", "controller", "slots", "width", "reads"):
+            faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        faults.check(self.way >= 2, "way", self.way, "at least 2")
+        faults.check(0 <= self.gamma < 1, "gamma", self.gamma, "at least 0, below 1")
+        faults.check(self.sharpness in get_args(Sharpness), "sharpness", self.sharpness, one_of(Sharpness))
+        faults.check(self.reads <= self.slots, "reads", self.reads, f"at most the {self.slots} slots")
+        faults.raise_if_any("MANN settings")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LSTMConfig:
+    """LSTM layers over the sequence of inputs and labels: the learner without a memory."""
+
+    inputs: int = 400
+    way: int = 5
+    hidden: int = 200
+    layers: int = 1
+
+    def __post_init__(self) -> None:
+        faults = Faults()
+        for name in ("inputs", "hidden", "layers"):
+            faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        faults.check(self.way >= 2, "way", self.way, "at least 2")
+        faults.raise_if_any("LSTM settings")
+
+
+def blackbox(inputs: int, way: int, hidden: int = 200) -> LSTMConfig:
+    """Two stacked LSTMs: the simplified form of a MANN in arXiv 2308.01916."""
+    return LSTMConfig(inputs=inputs, way=way, hidden=hidden, layers=2)
 
 
 def vit_small() -> AdaMAEConfig:

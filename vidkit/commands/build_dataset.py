@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from vidkit.commands.output import console, cores, print_json
+from vidkit.commands.output import command_line, console, cores, print_json
 from vidkit.commands.plan_report import print_plan, print_result
 from vidkit.config import SourceOptions
 from vidkit.data.build import BuildSettings, Built, Interrupted, build
@@ -168,12 +166,8 @@ def _build(
                 prepared.table, settings, identity(prepared, encoder), partial(describe, prepared), progress
             )
     except (Interrupted, KeyboardInterrupt):
-        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(_command_line())}")
+        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(command_line())}")
         raise SystemExit(130) from None
-
-
-def _command_line() -> str:
-    return " ".join(["vidkit", *(shlex.quote(word) for word in sys.argv[1:])])
 
 
 def _reasons(built: Built, *, strict: bool, forbid_leaks: bool, max_failures: float) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from typing import Any
 
@@ -25,3 +26,8 @@ def print_json(value: Any) -> None:
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def command_line() -> str:
+    """This command, as it can be typed again."""
+    return " ".join(["vidkit", *(shlex.quote(word) for word in sys.argv[1:])])

@@ -138,6 +138,10 @@ class ClipLoader:
         """Batches of this process until the epoch's end."""
         return self._steps(self._position)
 
+    def next_epoch(self) -> None:
+        """Leave out what is left of this one."""
+        self.epoch, self._position = self.epoch + 1, 0
+
     def _steps(self, start: int) -> int:
         step = self.batch_size * self.world
         left = max(0, self.samples - start)
@@ -149,13 +153,13 @@ class ClipLoader:
         if not self.dataset.sampling.training:
             self._position = 0
         elif self.steps_left == 0:  # left at its last step, or resumed with a larger batch than is left
-            self.epoch, self._position = self.epoch + 1, 0
+            self.next_epoch()
         self._orders.coming = self._requests()
         for batch in self._batches if self._device_cache is None else map(self._device_cache.batch, self._orders):
             self._account(batch)
             self._position += self.batch_size * self.world
             yield batch
-        self.epoch, self._position = self.epoch + 1, 0
+        self.next_epoch()
 
     def _requests(self) -> Iterator[list[Request]]:
         order = epoch_order(

@@ -30,6 +30,8 @@ class Progress:
         self.stream = stream or sys.stderr
         self.quiet = quiet
         self.counts: Counter[str] = Counter()
+        self.note = ""
+        """What else a line says."""
         self._lock = threading.Lock()
         self._started = self._last_line = time.monotonic()
         self._skipped = 0
@@ -80,7 +82,7 @@ class Progress:
         left = self.total - self.done
         eta = f"ETA {_clock(left / rate)}" if rate > 0 and left else ""
         others = [f"{status} {n:,}" for status, n in sorted(self.counts.items()) if status != "ok" and n]
-        parts = [f"{self.done:,}/{self.total:,} {self.unit}", f"{rate:.1f} {self.unit}/s", eta, *others]
+        parts = [f"{self.done:,}/{self.total:,} {self.unit}", f"{rate:.1f} {self.unit}/s", eta, *others, self.note]
         return f"{self.stage}: " + "  ".join(p for p in parts if p)
 
     def _show(self) -> None:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vidkit.model_config import AdaMAEConfig
+from vidkit.model_config import AdaMAEConfig, Recompute
+from vidkit.models import ahead
 from vidkit.models.layers import (
     again_in_backward,
     cpu_parts,
     init_weights,
     join,
     make_blocks,
+    part_slices,
     position_table,
     run_block,
     run_blocks,
@@ -34,8 +36,8 @@ from vidkit.models.losses import (
 )
 from vidkit.models.masking import FIXED, Masker, adaptive, masked_indices, num_visible, visible_mask
 from vidkit.models.sampler import TokenSampler
+from vidkit.models.spt import make_tokenizer
 from vidkit.models.tokenizers import (
-    TubeletTokenizer,
     check_video,
     patchify,
     split_channels,
@@ -102,9 +104,9 @@ class AdaMAE(nn.Module):
         vit, decoder, mask = config.encoder, config.decoder, config.mask
         self.config = config
         self.num_visible = num_visible(vit.grid, mask.ratio, mask.rounding, mask.strategy)
-        self.tokenizer = TubeletTokenizer(vit)
+        self.tokenizer = make_tokenizer(vit)
         self.sampler = TokenSampler(config) if mask.strategy == "adaptive" else None
-        self.encoder = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio)
+        self.encoder = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio, attention=vit.attention)
         self.encoder_norm = nn.LayerNorm(vit.width, eps=1e-6)
         self.project = nn.Linear(vit.width, decoder.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(decoder.width))
@@ -136,15 +138,25 @@ class AdaMAE(nn.Module):
         """
         check_video(video_BCTHW, self.config.encoder)
         patches_BNP = patchify(video_BCTHW, self.config.encoder)
-        keep_BV, visible_BVD, log_probs_BN = self.choose(patches_BNP, generator, keep_BV)
+        inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
+        keep_BV, visible_BVD, log_probs_BN, tokens_BND = self._choose(inputs_BNQ, generator, keep_BV)
         masked_BM = masked_indices(keep_BV, patches_BNP.shape[1])
         latent_BVD = self.encode(visible_BVD, keep_BV)
-        tail_BME = self.decode(latent_BVD, keep_BV, masked_BM)
-        errors_BM = self.errors(tail_BME, take(patches_BNP, masked_BM))
-        reconstruction = errors_BM.mean()
+        parts = part_slices(*patches_BNP.shape[:2], patches_BNP.device)
+        early = len(parts) > 1 and self.config.recompute.decoder != "none" and torch.is_grad_enabled()
+        if early:
+            reconstruction, errors_BM = self._reconstruct_early(parts, latent_BVD, keep_BV, masked_BM, patches_BNP)
+        else:
+            tail_BME = self.decode(latent_BVD, keep_BV, masked_BM)
+            errors_BM = self.errors(tail_BME, take(patches_BNP, masked_BM))
+            reconstruction = errors_BM.mean()
         loss, sampling, spread = reconstruction, None, None
         if log_probs_BN is not None:
             sampling = sampling_loss(log_probs_BN.gather(1, masked_BM), errors_BM)
+            if early and sampling.requires_grad:
+                # before the encoder's gradients take up memory beside the sampler's activations
+                sources = [p for p in (*self.sampler_weights(), tokens_BND) if p is not None and p.requires_grad]
+                sampling = ahead.attach(sampling, sources, ahead.gradients(sampling, sources))
             loss = reconstruction + self.config.loss.sampling_weight * sampling
             spread = entropy(log_probs_BN.detach())
         overlap = self.overlap(video_BCTHW, keep_BV) if diagnostics else None
@@ -160,27 +172,43 @@ class AdaMAE(nn.Module):
         )
 
     def choose(
-        self, patches_BNP: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None = None
+        self, inputs_BNQ: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """The mask: `keep_BV`, the visible tokens (B, V, D) and, with a sampler, log-probabilities (B, N).
+
+        `inputs_BNQ` is what the tokenizer reads: the patches, with shifted ones beside them if it is so made.
 
         Only what is needed is tokenized with a gradient: the visible patches. A detached sampler reads tokens that
         were made without one.
         """
+        return self._choose(inputs_BNQ, generator, keep_BV)[:3]
+
+    def _choose(
+        self, inputs_BNQ: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """As `choose`, with the tokens that the sampler read."""
         grid = self.config.encoder.grid
         if self.sampler is None:
             if keep_BV is None:
                 strategy = self.config.mask.strategy
-                keep_BV, _ = FIXED[strategy](patches_BNP, grid, self.num_visible, generator)
-            return keep_BV, self.tokenizer(take(patches_BNP, keep_BV)), None
+                keep_BV, _ = FIXED[strategy](inputs_BNQ, grid, self.num_visible, generator)
+            return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), None, None
         masker: Masker = adaptive(self.sampler)
         released = self.config.sampler.input == "released"
         with torch.set_grad_enabled(released and torch.is_grad_enabled()):
-            tokens_BND = self.tokenizer(patches_BNP)
+            tokens_BND = self._tokenize(inputs_BNQ)
         drawn_BV, log_probs_BN = masker(tokens_BND, grid, self.num_visible, generator)
         keep_BV = drawn_BV if keep_BV is None else keep_BV
-        visible_BVD = take(tokens_BND, keep_BV) if released else self.tokenizer(take(patches_BNP, keep_BV))
-        return keep_BV, visible_BVD, log_probs_BN
+        visible_BVD = take(tokens_BND, keep_BV) if released else self.tokenizer(take(inputs_BNQ, keep_BV))
+        return keep_BV, visible_BVD, log_probs_BN, tokens_BND
+
+    def _tokenize(self, inputs_BNQ: Tensor) -> Tensor:
+        """All tokens. What is kept is the pixels, not their normalised values, where recomputation is asked for."""
+        if not torch.is_grad_enabled():
+            return join([self.tokenizer(part) for part in cpu_parts(inputs_BNQ)])
+        if self.config.recompute.sampler == "none":
+            return self.tokenizer(inputs_BNQ)
+        return join([again_in_backward(self.tokenizer, self.tokenizer, part) for part in cpu_parts(inputs_BNQ)])
 
     def encode(self, visible_BVD: Tensor, keep_BV: Tensor) -> Tensor:
         """Visible tokens without positions -> their features (B, V, D)."""
@@ -188,7 +216,20 @@ class AdaMAE(nn.Module):
         features: Tensor = self.encoder_norm(run_blocks(self.encoder, x_BVD, self.config.recompute.encoder))
         return features
 
-    def decode(self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor) -> Tensor:
+    def features(self, video_BCTHW: Tensor) -> Tensor:
+        """Clips -> the encoder's features of all tokens, nothing masked, mean over the tokens: (B, D).
+
+        Clips and errors as in `forward`.
+        """
+        vit = self.config.encoder
+        check_video(video_BCTHW, vit)
+        tokens_BND = self.tokenizer(self.tokenizer.inputs(video_BCTHW, patchify(video_BCTHW, vit)))
+        everything_BN = torch.arange(vit.tokens, device=video_BCTHW.device).expand(video_BCTHW.shape[0], -1)
+        return self.encode(tokens_BND, everything_BN).mean(dim=1)
+
+    def decode(
+        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Recompute | None = None
+    ) -> Tensor:
         """Features of the visible tokens -> the decoder's output at masked ones, before norm and head (B, M, E).
 
         Visible tokens go first and mask tokens after them, each with its position. The last block has queries for
@@ -197,7 +238,7 @@ class AdaMAE(nn.Module):
         shown_BVE = self.project(latent_BVD) + self.decoder_positions[keep_BV]
         hidden_BME = self.mask_token + self.decoder_positions[masked_BM]
         x_BNE = torch.cat([shown_BVE, hidden_BME], dim=1)
-        recompute = self.config.recompute.decoder
+        recompute = recompute or self.config.recompute.decoder
         *blocks, last = self.decoder
         x_BNE = run_blocks(blocks, x_BNE, recompute)
         return run_block(last, x_BNE, recompute, start=keep_BV.shape[1])
@@ -213,6 +254,36 @@ class AdaMAE(nn.Module):
         settings = self.config.loss
         target_BMP = patch_targets(patches_BMP, self.config.encoder.channels, settings.normalize)
         return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
+
+    def _reconstruct_early(
+        self, parts: list[slice], latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, patches_BNP: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The reconstruction loss, and L_R of each masked token without a gradient.
+
+        Decoder, head and loss of a few clips at a time, forward and backward: what is alive at once is the decoder's
+        activations for those clips and one copy of its gradients, and nothing is computed twice.
+        """
+        modules = (self.project, self.decoder, self.decoder_norm, self.head)
+        weights = [self.mask_token, *(p for module in modules for p in module.parameters())]
+        weights = [p for p in weights if p.requires_grad]
+        errors, latent_gradients, gradients = [], [], []
+        for part in parts:
+            latent = latent_BVD[part].detach().requires_grad_()
+            tail = self.decode(latent, keep_BV[part], masked_BM[part], "none")
+            found = self.errors_once(tail, take(patches_BNP[part], masked_BM[part]))
+            errors.append(found.detach())
+            first, *others = ahead.gradients(found.sum() / masked_BM.numel(), [latent, *weights])
+            latent_gradients.append(first)
+            if gradients:
+                torch._foreach_add_(gradients, others)
+            else:
+                gradients = others
+        errors_BM = torch.cat(errors)
+        inputs = [latent_BVD, *weights]
+        return ahead.attach(errors_BM.mean(), inputs, [torch.cat(latent_gradients), *gradients]), errors_BM
+
+    def sampler_weights(self) -> list[Tensor]:
+        return [] if self.sampler is None else list(self.sampler.parameters())
 
     @torch.no_grad()
     def overlap(self, video_BCTHW: Tensor, keep_BV: Tensor) -> Tensor:
@@ -235,7 +306,8 @@ class AdaMAE(nn.Module):
         self.eval()
         try:
             patches_BNP = patchify(video_BCTHW, vit)
-            keep_BV, visible_BVD, log_probs_BN = self.choose(patches_BNP, generator, keep_BV)
+            inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
+            keep_BV, visible_BVD, log_probs_BN = self.choose(inputs_BNQ, generator, keep_BV)
             masked_BM = masked_indices(keep_BV, vit.tokens)
             tail_BME = self.decode(self.encode(visible_BVD, keep_BV), keep_BV, masked_BM)
             hidden_BMP = take(patches_BNP, masked_BM)

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from vidkit.errors import ConfigError
 from vidkit.model_config import ClassifierConfig
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_blocks
-from vidkit.models.tokenizers import TubeletTokenizer, check_video, patchify
+from vidkit.models.spt import make_tokenizer
+from vidkit.models.tokenizers import check_video, patchify
 
 #: What a classifier takes over from a pre-trained model. The final norm is new: it follows the pooling here.
 SHARED = ("tokenizer.", "encoder.")
@@ -30,8 +31,10 @@ class VideoClassifier(nn.Module):
         super().__init__()
         vit = config.encoder
         self.config = config
-        self.tokenizer = TubeletTokenizer(vit)
-        self.encoder = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio, drop_path=config.drop_path)
+        self.tokenizer = make_tokenizer(vit)
+        self.encoder = make_blocks(
+            vit.depth, vit.width, vit.heads, vit.mlp_ratio, drop_path=config.drop_path, attention=vit.attention
+        )
         self.fc_norm = nn.LayerNorm(vit.width, eps=1e-6)
         self.dropout = nn.Dropout(config.dropout)
         self.head = nn.Linear(vit.width, config.classes)
@@ -48,7 +51,8 @@ class VideoClassifier(nn.Module):
     def features(self, video_BCTHW: Tensor) -> Tensor:
         """Clips -> pooled and normalised features (B, D). Raises ConfigError on clips of another shape or dtype."""
         check_video(video_BCTHW, self.config.encoder)
-        x_BND = self.tokenizer(patchify(video_BCTHW, self.config.encoder)) + self.positions
+        inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patchify(video_BCTHW, self.config.encoder))
+        x_BND = self.tokenizer(inputs_BNQ) + self.positions
         x_BND = run_blocks(self.encoder, x_BND, self.config.recompute)
         pooled: Tensor = self.fc_norm(x_BND.mean(dim=1))
         return pooled

@@ -15,7 +15,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vidkit.model_config import Grid, Positions, Recompute
+from vidkit.model_config import AttentionKind, Grid, Positions, Recompute
+from vidkit.models.lsa import LocalityAttention
 
 
 def sincos_table(coordinates_N: Tensor, width: int) -> Tensor:
@@ -58,12 +59,14 @@ def make_blocks(
     dropout: float = 0.0,
     qkv_bias: bool = True,
     norm_eps: float = 1e-6,
+    attention: AttentionKind = "plain",
 ) -> nn.ModuleList:
     """timm's pre-norm blocks (fused attention where torch has it). `drop_path` grows linearly up to the last block.
 
     `qkv_bias` adds a key bias that VideoMAE lacks. It adds the same number to every score of a query, which the
     softmax takes out again, so a converter may set it to zero or drop it.
     `dropout` acts after the attention's projection and at the end of the MLP, as in the released AdaMAE.
+    `attention` "lsa" is locality self-attention; queries, keys, values and projection keep their names and shapes.
     """
     norm: Any = partial(nn.LayerNorm, eps=norm_eps)
     blocks = [
@@ -80,6 +83,8 @@ def make_blocks(
     ]
     for block in blocks:
         block.mlp.drop1 = nn.Identity()  # timm drops inside the MLP as well
+        if attention == "lsa":
+            block.attn = LocalityAttention(width, heads, qkv_bias=qkv_bias, dropout=dropout)
     return nn.ModuleList(blocks)
 
 
@@ -101,10 +106,10 @@ def run_block(block: Any, x_BND: Tensor, recompute: Recompute = "none", start: i
     if recompute == "none" or not torch.is_grad_enabled():
         return whole_block(block, x_BND, start)
     if recompute == "full":
-        return again_in_backward(block, whole_block, block, x_BND, start)
-    mixed_BMD = attend(block, x_BND, start)
-    parts = zip(cpu_parts(x_BND[:, start:]), cpu_parts(mixed_BMD), strict=True)
-    return join([again_in_backward(block, finish, block, x, mixed) for x, mixed in parts])
+        return join([again_in_backward(block, whole_block, block, part, start) for part in cpu_parts(x_BND)])
+    return join(
+        [again_in_backward(block, finish, block, x[:, start:], attend(block, x, start)) for x in cpu_parts(x_BND)]
+    )
 
 
 #: Tokens that one call on a CPU works on, where its activations are not kept anyway.
@@ -116,11 +121,16 @@ def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
 
     Elsewhere, and for a small batch, the batch as it is: one call, whatever its size.
     """
-    batch, tokens, _ = x_BND.shape
-    if x_BND.device.type != "cpu" or batch * tokens <= CPU_TOKENS:
-        return (x_BND,)
+    slices = part_slices(*x_BND.shape[:2], x_BND.device)
+    return (x_BND,) if len(slices) == 1 else tuple(x_BND[part] for part in slices)
+
+
+def part_slices(batch: int, tokens: int, device: torch.device) -> list[slice]:
+    """The clips of each part; see `cpu_parts`."""
+    if device.type != "cpu" or batch * tokens <= CPU_TOKENS:
+        return [slice(0, batch)]
     clips = max(1, CPU_TOKENS // tokens)
-    return tuple(x_BND[first : first + clips] for first in range(0, batch, clips))
+    return [slice(first, first + clips) for first in range(0, batch, clips)]
 
 
 def join(parts: list[Tensor]) -> Tensor:
@@ -161,8 +171,11 @@ def attend(block: Any, x_BND: Tensor, start: int) -> Tensor:
         q = linear(normed_BND[:, start:], weight[:width], q_bias).view(batch, tokens - start, heads, -1)
         kv = linear(normed_BND, weight[width:], kv_bias).view(batch, tokens, 2, heads, -1)
         q, (k, v) = q.transpose(1, 2), kv.permute(2, 0, 3, 1, 4).unbind(0)
-    dropout = attention.attn_drop.p if block.training else 0.0
-    mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+    if isinstance(attention, LocalityAttention):
+        mixed = attention.mix(q, k, v, start)
+    else:
+        dropout = attention.attn_drop.p if block.training else 0.0
+        mixed = nn.functional.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     return mixed.transpose(1, 2).reshape(batch, tokens - start, width)
 
 
@@ -182,7 +195,7 @@ def init_weights(model: nn.Module, *, linear: str = "xavier", generator: torch.G
     - the tokenizer's convolution: uniform within 1/sqrt(inputs of a token), weight and bias: torch's default,
       which VideoMAE and AdaMAE keep
     - parameters that a module owns itself are its own matter: `mask_token` normal 0.02 cut at one standard
-      deviation, the sampler's `positions` 0
+      deviation, the sampler's `positions` 0, the `score_scale` of locality self-attention 1/sqrt(width of a head)
 
     As VideoMAE does it (`models/modeling_pretrain.py`, `modeling_finetune.py` there).
     """
@@ -207,6 +220,8 @@ def init_weights(model: nn.Module, *, linear: str = "xavier", generator: torch.G
                 cut_normal_(parameter, generator)
             elif name == "positions":
                 nn.init.zeros_(parameter)
+        if isinstance(module, LocalityAttention):
+            nn.init.constant_(module.score_scale, module.head_dim**-0.5)
 
 
 @torch.no_grad()

@@ -88,6 +88,10 @@ class TubeletTokenizer(nn.Module):
         self.register_buffer("pixel_mean", torch.tensor(config.pixel_mean), persistent=False)
         self.register_buffer("pixel_std", torch.tensor(config.pixel_std), persistent=False)
 
+    def inputs(self, video_BCTHW: Tensor, patches_BNP: Tensor) -> Tensor:
+        """What `forward` reads of each token, given the clips and their patches: the patches."""
+        return patches_BNP
+
     def forward(self, patches_BNP: Tensor) -> Tensor:
         """(B, N, P) pixels, uint8 or in [0, 1] -> (B, N, D) tokens."""
         pixels = split_channels(to_unit(patches_BNP), self.channels)

@@ -1,0 +1,1 @@
+"""Measurement: machine facts, multiply-accumulates, memory predicted and measured, speed, the paper's ablations."""

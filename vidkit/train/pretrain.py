@@ -1,0 +1,121 @@
+"""Masked pre-training (AdaMAE, section 3) on a built dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
+from torch import Tensor, nn
+
+from vidkit.data.batch import ClipBatch
+from vidkit.data.clip_dataset import ClipDataset
+from vidkit.errors import ConfigError
+from vidkit.models import checkpoints
+from vidkit.models.adamae import AdaMAE
+from vidkit.models.masking import mask_generator
+from vidkit.train import loop
+from vidkit.train.runs import RunFolder
+from vidkit.train.setup import accelerator, dataset_facts, make_loader
+from vidkit.train_config import PretrainConfig
+
+
+def run(
+    config: PretrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    init: Path | None = None,
+    resume: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Pre-train on the dataset at `data`; everything goes to the folder `out`.
+
+    Args:
+        init: a checkpoint to take the weights from, instead of drawing them.
+
+    Returns:
+        The run's summary, as in summary.json.
+
+    Raises:
+        ConfigError: settings that do not fit each other, the dataset, or the run in `out`.
+        DatasetError: no usable dataset, or too many clips that cannot be decoded.
+        TrainingError: values that are not finite, a checkpoint that cannot be written.
+    """
+    torch.manual_seed(config.seed)
+    accelerate = accelerator(config.optim, config.log.tracker, str(out))
+    vit = config.model.encoder
+    dataset = ClipDataset(
+        data,
+        config.data.split,
+        frames=vit.frames,
+        stride=config.data.stride,
+        mode=config.data.mode,
+        training=True,
+        size=vit.size,
+        augment=config.data.augment,
+        repeats=config.data.repeats,
+        seed=config.seed,
+        label_fraction=config.data.label_fraction,
+        decoder=config.data.decoder,
+    )
+    folder = RunFolder(out)
+    facts = {**dataset_facts(dataset), "init": None if init is None else str(init)}
+    if accelerate.is_main_process:
+        folder.begin("pretrain", config, facts, resume=resume)
+    accelerate.wait_for_everyone()
+    begun = resume and folder.last.exists()
+    model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
+    if init is not None and not begun:
+        _take_weights(model, init)
+    with make_loader(dataset, config.data, config.optim, accelerate, quiet=quiet) as loader:
+        task = loop.Task(
+            kind="pretrain",
+            model=model,
+            model_config=config.model,
+            groups=param_groups_weight_decay(
+                model, config.optim.weight_decay, no_weight_decay_list=model.no_weight_decay()
+            ),
+            loader=loader,
+            losses=_losses(config, accelerate.process_index),
+            optim=config.optim,
+            log=config.log,
+            seed=config.seed,
+            facts={**facts, "stride": config.data.stride, "mode": config.data.mode},
+        )
+        return loop.fit(task, folder, accelerate, resume=begun, quiet=quiet)
+
+
+def _losses(config: PretrainConfig, rank: int) -> loop.Losses:
+    def losses(model: nn.Module, batch: ClipBatch, number: int) -> dict[str, Tensor]:
+        generator = mask_generator(config.seed, number, rank, batch.video.device)
+        out = model(batch.video, generator, diagnostics=config.diagnostics)
+        found = {
+            "loss": out.loss,
+            "reconstruction_loss": out.reconstruction_loss,
+            "sampling_loss": out.sampling_loss,
+            "sampler_entropy": out.sampler_entropy,
+            "effective_tokens": out.effective_tokens,
+            "motion_overlap": out.motion_overlap,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    return losses
+
+
+def _take_weights(model: AdaMAE, init: Path) -> None:
+    found = checkpoints.load(init)
+    if found.kind != "adamae":
+        raise ConfigError(
+            f"the checkpoint holds a {found.kind} model",
+            file=init,
+            hint="pre-training goes on from a pre-trained model",
+        )
+    if found.config != model.config:
+        raise ConfigError(
+            "the checkpoint's model has other settings than this run's",
+            file=init,
+            hint="see config in its facts (`vidkit convert` prints them), and give the same by --set",
+        )
+    model.load_state_dict(found.model)

@@ -1,0 +1,103 @@
+"""What pre-training and fine-tuning begin with alike: devices and processes, the loader, what a dataset is."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from vidkit.data.clip_dataset import ClipDataset
+from vidkit.data.loader import ClipLoader
+from vidkit.data.progress import Progress
+from vidkit.errors import ConfigError
+from vidkit.train_config import DataConfig, OptimConfig
+
+
+def dataset_facts(dataset: ClipDataset) -> dict[str, Any]:
+    """What a checkpoint says of the data it was trained on."""
+    built = dataset.clips.dataset.facts
+    return {
+        "dataset": built["name"],
+        "dataset_plan_sha256": built.get("plan_sha256"),
+        "label_map_sha256": dataset.label_sha256,
+        "rule": dataset.clips.rule,
+        "classes": list(dataset.classes),
+        "clips": len(dataset),
+    }
+
+
+@contextmanager
+def make_loader(
+    dataset: ClipDataset, data: DataConfig, optim: OptimConfig, accelerate: Any, *, quiet: bool = False
+) -> Iterator[ClipLoader]:
+    """The training loader of this process, closed at the end."""
+    main = accelerate.is_main_process
+    with Progress("decoding", len(dataset), quiet=quiet or not main or data.cache == "none") as progress:
+        loader = ClipLoader(
+            dataset,
+            batch_size=clips_per_process(optim, data.repeats, accelerate.num_processes),
+            workers=data.workers,
+            rank=accelerate.process_index,
+            world=accelerate.num_processes,
+            max_bad=data.max_bad,
+            cache=data.cache,
+            device=accelerate.device,
+            progress=lambda done, total: progress.advance(by=done - progress.done),
+        )
+    try:
+        yield loader
+    finally:
+        loader.close()
+
+
+def accelerator(optim: OptimConfig, tracker: str | None = None, folder: str | None = None) -> Any:
+    """Device, precision and processes, by accelerate.
+
+    Raises:
+        ConfigError: fp16 without a GPU, a tracker that is not installed.
+    """
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    if optim.precision == "fp16" and not torch.cuda.is_available():
+        raise ConfigError("fp16 needs a CUDA device", field="optim.precision", hint="use bf16 or fp32")
+    precision = "no" if optim.precision == "fp32" else optim.precision
+    AcceleratorState._reset_state()  # a process may have several runs, each with its precision
+    # without it, torchrun's processes on a machine without a GPU would not know of each other
+    cpu = not torch.accelerator.is_available()
+    try:
+        made = Accelerator(cpu=cpu, mixed_precision=precision, log_with=tracker, project_dir=folder)
+    except ValueError as error:
+        raise ConfigError(f"accelerate refuses these settings: {error}", field="log.tracker") from error
+    if tracker is not None and not made.log_with:
+        raise ConfigError(f"tracker {tracker!r} is not installed", field="log.tracker", hint="pip install it")
+    return made
+
+
+def clips_per_process(optim: OptimConfig, repeats: int, world: int) -> int:
+    """Clips of one batch of one process.
+
+    Raises:
+        ConfigError: a step's clips do not divide evenly.
+    """
+    parts = optim.accumulate * world * repeats
+    if optim.batch_size % parts:
+        raise ConfigError(
+            f"a step's {optim.batch_size} clips do not divide by {world} processes x {optim.accumulate} parts x "
+            f"{repeats} crops of a clip",
+            field="optim.batch_size",
+            hint=f"use a multiple of {parts}",
+        )
+    return optim.batch_size // parts
+
+
+def memory_gb() -> float:
+    """Highest so far, in 10^9 bytes: allocated on the GPU, or resident of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e9
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used * (1 if sys.platform == "darwin" else 1024) / 1e9
