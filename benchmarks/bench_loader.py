@@ -5,7 +5,7 @@ one thread each. Pairs that give the same thing are compared: uint8 batches, whi
 batches as the released code makes them (see `benchmarks.originals`). What building the dataset costs is another
 benchmark. Sources are drawn clips like Kinetics' (340x256, 10 s, 30 frames a second), and filmed ones.
 
-    python -m benchmarks.bench_loader            # ten minutes, some of it making the datasets
+    python -m benchmarks.bench_loader            # about ten minutes on two quiet cores
     python -m benchmarks.bench_loader --quick    # does it work at all
 """
 
@@ -203,11 +203,11 @@ def of_pair(batch: Any) -> int:
 
 
 def contenders(job: Job, folder: Path, source: Path, *, quick: bool) -> dict[str, Callable[[int], dict[str, Any]]]:
-    """Name -> one turn. Epochs take a second or two, and give each worker as many batches as the other."""
+    """Name -> one turn. Epochs take seconds, and give each worker as many batches as the other."""
     from vidkit.data import ClipLoader
 
     # passes over the clips in an epoch of ours, ours normalised, ours by decord, and of the raw files
-    ours, floats, ours_decord, raw = (1, 1, 1, 1) if quick else (16, 8, 6, 2) if job.size > 64 else (64, 48, 16, 2)
+    ours, floats, ours_decord, raw = (1, 1, 1, 1) if quick else (16, 8, 6, 4) if job.size > 64 else (64, 48, 16, 4)
 
     def stored(times: int, decoder: str = "pyav", **more: Any) -> Any:
         return ClipLoader(open_clips(folder, job, times, decoder=decoder), batch_size=BATCH, tail="cut", **more)

@@ -45,7 +45,8 @@ def from_plain(kind: type[T], plain: Mapping[str, Any]) -> T:
     from cattrs import ClassValidationError, transform_error
 
     try:
-        return _converter().structure(dict(plain), kind)
+        made: T = _converter().structure(dict(plain), kind)
+        return made
     except ClassValidationError as group:
         refused = _refused(group)
         if refused is not None:
@@ -77,7 +78,8 @@ def changed(config: T, assignments: Iterable[str]) -> T:
 
 def config_hash(config: Any) -> str:
     """16 hexadecimal digits that two configs share only if they are equal."""
-    text = json.dumps(to_plain(config), sort_keys=True)
+    typed = from_plain(type(config), to_plain(config))  # 40 and 40.0 are one
+    text = json.dumps(to_plain(typed), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from tests.badmedia import CASES
 from tests.indexclips import X264_EXACT, indexed_clip, read_index
@@ -125,34 +122,6 @@ def test_a_decoder_serves_clip_after_clip_also_after_a_broken_one(tmp_path: Path
             read_frames(bytes(broken), range(20))
         for data, first in zip(clips, (0, 300, 600), strict=True):
             assert [read_index(f) for f in read_frames(data, [19, 2, 7])] == [first + 19, first + 2, first + 7]
-
-
-def test_memory_is_used_again_only_when_nobody_holds_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever refers to a clip's pictures keeps them: the array, a view of it, a tensor, a view of that."""
-    clips = []
-    for first in (0, 300):
-        path = tmp_path / "clip.mp4"
-        indexed_clip(path, 20, 64, 64, first)
-        clips.append(path.read_bytes())
-    holders: list[Callable[[Any], Any]] = [
-        lambda pictures: pictures,
-        lambda pictures: pictures[:, 1:],
-        torch.from_numpy,
-        lambda pictures: torch.from_numpy(pictures).permute(0, 3, 1, 2)[1:],
-    ]
-    for hold in holders:
-        held = hold(read_frames(clips[0], range(20)))
-        before = np.asarray(held).copy()
-        for wanted in (range(20), range(3)):
-            assert read_index(read_frames(clips[1], wanted)[2]) == 302
-        np.testing.assert_array_equal(np.asarray(held), before)
-        del held
-    places = {read_frames(clip, range(20)).ctypes.data for clip in clips * 3}
-    assert len(places) == 1, "nobody holds them"
-    assert read_frames(clips[0], [4, 5]).shape == (2, 64, 64, 3)
-    monkeypatch.setattr("vidkit.data.stored._KEPT_BYTES", 1000)
-    larger = [read_frames(clips[0], [*range(20), 3]) for _ in range(2)]
-    assert larger[0].ctypes.data != larger[1].ctypes.data
 
 
 def test_another_number_of_frames_than_the_ledger_says(folder: Path) -> None:

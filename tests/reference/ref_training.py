@@ -1,4 +1,4 @@
-"""Pre-training and metrics in the plainest way: one process, torch's unfused AdamW, loops over clips and classes."""
+"""Pre-training and metrics in the plainest way: one process, unfused AdamW, loops over clips and classes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ def pretrain(config: PretrainConfig, clips: ClipDataset) -> tuple[AdaMAE, list[f
     model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
     decayed = [p for name, p in model.named_parameters() if p.ndim > 1 and name not in model.no_weight_decay()]
     others = [p for name, p in model.named_parameters() if p.ndim <= 1 or name in model.no_weight_decay()]
-    groups = [{"params": decayed, "weight_decay": config.optim.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": config.optim.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     optimizer = torch.optim.AdamW(groups, lr=1.0, betas=config.optim.betas, fused=False, foreach=False)
     per_epoch = len(clips) // config.optim.batch_size
     warm = round(config.optim.warmup_epochs * per_epoch)

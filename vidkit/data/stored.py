@@ -9,7 +9,6 @@ anything but the plain case goes to `media.ClipReader`, which knows them all: th
 from __future__ import annotations
 
 import struct
-import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,9 +27,6 @@ _UPRIGHT = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
 
 #: decoders kept by each thread; clips of one build differ in rate and size, so have few parameter sets
 _KEPT = 16
-
-#: largest memory for pictures that each thread keeps for the next clip; 16 frames of 340x256 take 4.2 MB
-_KEPT_BYTES = 1 << 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,12 +200,10 @@ def _ticks(data: bytes, start: int) -> int:
 
 
 class _Kept(threading.local):
-    """Decoders by parameter sets, the scaler that turns their pictures into RGB, and memory for pictures."""
+    """Decoders by parameter sets, and the scaler that turns their pictures into RGB."""
 
     def __init__(self) -> None:
         self.decoders: dict[bytes, Any] = {}
-        self.memory = np.empty(0, np.uint8)
-        self._unheld = sys.getrefcount(self.memory)  # what it is while no array or tensor is a view of the memory
         self.reformatter: Any = av.video.reformatter.VideoReformatter()
 
     def take(self, extradata: bytes) -> Any:
@@ -226,18 +220,6 @@ class _Kept(threading.local):
         while len(self.decoders) >= _KEPT:
             del self.decoders[next(iter(self.decoders))]
         self.decoders[extradata] = decoder
-
-    def pictures(self, *shape: int) -> npt.NDArray[np.uint8]:
-        """An array with anything in it. Its memory is the last clip's where nobody holds that any more: fresh
-        memory costs a page fault for every 4 kB, at 256 pixels a tenth of all reading.
-        """
-        size = int(np.prod(shape))
-        if len(self.memory) < size or sys.getrefcount(self.memory) > self._unheld:
-            memory = np.empty(size, np.uint8)
-            if size > _KEPT_BYTES:
-                return memory.reshape(shape)
-            self.memory = memory
-        return self.memory[:size].reshape(shape)
 
 
 _KEPT_HERE = _Kept()
@@ -273,7 +255,7 @@ def read_frames(
         rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)[:height, : 3 * width]
         shown = media.upright(rows.reshape(height, width, 3), picture.rotation)
         if out is None:
-            out = _KEPT_HERE.pictures(len(wanted), *shown.shape)
+            out = np.empty((len(wanted), *shown.shape), np.uint8)
         if shown.shape != out.shape[1:]:
             raise ClipError("decode-error", f"the picture size changes at frame {i}")
         for t in where[i]:

@@ -376,7 +376,7 @@ class _Loop:
 def _ema(model: nn.Module, decay: float | None) -> Any:
     if decay is None:
         return None
-    from timm.utils import ModelEmaV3
+    from timm.utils import ModelEmaV3  # type: ignore[attr-defined]
 
     return ModelEmaV3(model, decay=decay)
 

@@ -37,7 +37,7 @@ def multi_label(scores_nK: npt.NDArray[np.float32], labels_nK: npt.NDArray[np.fl
     """
     from torchmetrics.functional.classification import multilabel_average_precision, multilabel_f1_score
 
-    present = labels_nK.any(axis=0)
+    present = np.asarray(labels_nK.any(axis=0))
     scores = torch.from_numpy(scores_nK[:, present])
     labels = torch.from_numpy(labels_nK[:, present]).long()
     number = int(present.sum())
