@@ -36,13 +36,27 @@ MAY_BE_HEAVY = ("vidkit.models.", "vidkit.train.", "vidkit.bench.")
 #: Layers from the ground up. A module may import from its own layer and from those before it.
 LAYERS = (
     ("vidkit", "vidkit.errors"),
-    ("vidkit.config", "vidkit.model_config", "vidkit.train_config", "vidkit.settings", "vidkit.recipes"),
+    (
+        "vidkit.config",
+        "vidkit.model_config",
+        "vidkit.train_config",
+        "vidkit.settings",
+        "vidkit.recipes",
+        "vidkit.ablation_config",
+    ),
     ("vidkit.data", "vidkit.models"),
     ("vidkit.train",),
     ("vidkit.bench",),
     ("vidkit.doctor",),
     ("vidkit.commands",),
-    ("vidkit.cli", "vidkit.cli_train", "vidkit.cli_models", "vidkit.cli_options"),
+    (
+        "vidkit.cli",
+        "vidkit.cli_train",
+        "vidkit.cli_models",
+        "vidkit.cli_fewshot",
+        "vidkit.cli_bench",
+        "vidkit.cli_options",
+    ),
     ("vidkit.__main__",),
 )
 

@@ -10,6 +10,8 @@ import pytest
 
 from tests.data.builds import check_whole
 from vidkit.cli import main
+from vidkit.commands.output import console
+from vidkit.commands.plan_report import print_reconciliation
 from vidkit.data.synthetic_layouts import write_layout
 
 SMALL: dict[str, Any] = {"size": (32, 24), "frames": 3}
@@ -104,3 +106,11 @@ def test_150_label_sets_are_folded_into_the_kept_ones(run: Any, kinetics: Path, 
     assert facts["errors"].get("label-set-not-kept", 0) == lost
     counts = facts["counts"]
     assert counts["planned"] == counts["ok"] + counts["failed"] == 700
+
+
+def test_a_whole_kinetics_is_told_how_to_be_made_smaller(capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"what": "clips/kinetics", "expected": 12_098, "planned": 241_960, "found": 0, "where": "arXiv"}
+    print_reconciliation([row], console(), stored=False)
+    assert "--kinetics-fraction 0.05 takes as much" in capsys.readouterr().out
+    print_reconciliation([row | {"planned": 12_000}], console(), stored=False)
+    assert "--kinetics-fraction" not in capsys.readouterr().out

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from vidkit import cli_models, cli_train
+from vidkit import cli_bench, cli_fewshot, cli_models, cli_train
 from vidkit.cli_options import Json
 from vidkit.errors import VidkitError, display_path
 
@@ -286,3 +286,5 @@ def doctor(json: Json = False) -> None:
 
 cli_train.add_to(app)
 cli_models.add_to(app)
+cli_fewshot.add_to(app)
+cli_bench.add_to(app)

@@ -99,57 +99,6 @@ def extract(
     raise typer.Exit(code)
 
 
-def episodes(
-    dataset: Annotated[Path, typer.Argument(metavar="DIR", help="A built dataset.")],
-    out: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.jsonl", help="The list; without it, only report.", show_default=False),
-    ] = None,
-    way: Annotated[int, typer.Option(help="Classes of an episode.", min=1)] = 5,
-    shot: Annotated[int, typer.Option(help="Labelled clips of each class.", min=1)] = 1,
-    query: Annotated[int, typer.Option(help="Clips of each class to be classified.", min=1)] = 15,
-    episodes: Annotated[int, typer.Option(help="Episodes.", min=1)] = 600,
-    seed: Annotated[int, typer.Option(help="Of the episodes.", min=0)] = 0,
-    meta_split: Annotated[str, typer.Option(help="Classes of train, val or test.")] = "test",
-    split_seed: Annotated[int, typer.Option(help="Of the choice of classes.", min=0)] = 0,
-    shares: Annotated[
-        str | None,
-        typer.Option(metavar="A,B,C", help="Of classes for training, validation, test.", show_default=False),
-    ] = None,
-    class_split: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Take the choice of classes from a file.", show_default=False),
-    ] = None,
-    splits: Annotated[
-        str | None, typer.Option(help="Clips of these splits only, such as train,val.", show_default=False)
-    ] = None,
-    allow_shared_groups: Annotated[
-        bool, typer.Option("--allow-shared-groups", help="Let one video be in support and query.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Draw few-shot episodes from a dataset, reproducibly, and write them as a list that others can use."""
-    from vidkit.commands import episodes as command
-
-    code = command.run(
-        dataset,
-        out=out,
-        way=way,
-        shot=shot,
-        query=query,
-        episodes=episodes,
-        seed=seed,
-        meta_split=meta_split,
-        split_seed=split_seed,
-        shares=shares,
-        class_split=class_split,
-        splits=splits,
-        allow_shared_groups=allow_shared_groups,
-        as_json=json,
-    )
-    raise typer.Exit(code)
-
-
 def convert(
     source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint, or a Hugging Face folder.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="A file; with --to hf a new folder.")],
@@ -173,5 +122,5 @@ def convert(
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    for command in (masks, predict, extract, convert, episodes):
+    for command in (masks, predict, extract, convert):
         app.command()(command)

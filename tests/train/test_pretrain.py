@@ -272,3 +272,16 @@ def test_bf16(built: Path, tmp_path: Path) -> None:
     losses = [[row["loss"] for row in RunFolder(tmp_path / name).rows()] for name in ("fp32", "bf16")]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_a_tracker_that_is_not_installed(built: Path, tmp_path: Path) -> None:
+    config = small.pretrain(log=LogConfig(every=1, tracker="comet_ml"))
+    with pytest.raises(ConfigError, match="tracker 'comet_ml' is not installed"):
+        run(config, built, tmp_path)
+
+
+def test_a_tracker(built: Path, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="tensorboard is not installed")
+    run(small.pretrain(log=LogConfig(every=1, tracker="tensorboard")), built, tmp_path)
+    (events,) = (tmp_path / "vidkit").glob("events*")
+    assert b"reconstruction_loss" in events.read_bytes()

@@ -62,7 +62,7 @@ def run(
     part: MetaSplit = get_args(MetaSplit)[META_SPLITS.index(meta_split)]
     settings = EpisodeSettings(way=way, shot=shot, query=query, seed=seed, allow_shared_groups=allow_shared_groups)
     clips = open_labelled(dataset, None if splits is None else [name.strip() for name in splits.split(",")])
-    divided = _class_split(clips, split_seed, shares, class_split)
+    divided = class_split_of(clips, split_seed, shares, class_split)
     pool = episode_pool(clips, settings, divided, part)
     drawn = draw_episodes(pool, episodes)
     counts = class_counts(pool, drawn)
@@ -104,7 +104,13 @@ def run(
     return 0
 
 
-def _class_split(clips: LabelledClips, seed: int, shares: str | None, file: Path | None) -> ClassSplit:
+def class_split_of(clips: LabelledClips, seed: int, shares: str | None, file: Path | None) -> ClassSplit:
+    """The division of classes that the options ask for.
+
+    Raises:
+        ConfigError: options that exclude each other, or shares that are no numbers.
+        AnnotationError, DatasetError: a file that is no class split, or one of other classes.
+    """
     from vidkit.data.class_split import SHARES, read_class_split, split_classes
 
     if file is not None:

@@ -70,6 +70,12 @@ def print_reconciliation(rows: list[dict[str, Any]], console: Console, *, stored
         cells += [f"{row['found']:,}"] if stored else []
         table.add_row(*cells, verdict, escape(row["where"]))
     console.print(table)
+    for row in rows:
+        if row["what"] == "clips/kinetics" and row["planned"] > 2 * row["expected"]:
+            share = row["expected"] / row["planned"]
+            console.print(
+                f"Kinetics is larger than the published part of it; --kinetics-fraction {share:.2g} takes as much"
+            )
 
 
 def print_result(built: Built, out: Path, console: Console) -> None:

@@ -24,7 +24,8 @@ from vidkit.errors import ConfigError, TrainingError
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.masking import mask_seed
-from vidkit.train.runs import RunFolder
+from vidkit.settings import to_plain
+from vidkit.train.runs import RunFolder, flat
 from vidkit.train.schedule import learning_rate
 from vidkit.train.setup import memory_gb
 from vidkit.train.stopping import stopping
@@ -84,6 +85,8 @@ def fit(task: Task, run: RunFolder, accelerate: Any, *, resume: bool, quiet: boo
         TrainingError: values that are not finite, a checkpoint that cannot be written.
         KeyboardInterrupt: Ctrl-C or SIGTERM, after a checkpoint was written.
     """
+    if task.log.tracker is not None:
+        accelerate.init_trackers("vidkit", config=flat({**task.facts, "model": to_plain(task.model_config)}))
     loop = _Loop(task, run, accelerate)
     if resume:
         loop.restore()

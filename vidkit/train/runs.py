@@ -140,7 +140,7 @@ def _replace(path: Path, text: str) -> None:
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    ours, theirs = _flat(wanted), _flat({key: value for key, value in found.items() if key != "versions"})
+    ours, theirs = flat(wanted), flat({key: value for key, value in found.items() if key != "versions"})
     names = sorted(ours.keys() | theirs.keys())
     return [
         f"{name}: {theirs.get(name)!r} in the run, {ours.get(name)!r} now"
@@ -149,8 +149,9 @@ def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     ]
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested values under dotted names; lists as text."""
     if not isinstance(value, Mapping):
-        return {prefix: value}
-    parts = (_flat(inner, f"{prefix}.{name}" if prefix else name) for name, inner in value.items())
+        return {prefix: str(value) if isinstance(value, (list, tuple)) or value is None else value}
+    parts = (flat(inner, f"{prefix}.{name}" if prefix else name) for name, inner in value.items())
     return {name: inner for part in parts for name, inner in part.items()}

@@ -1,0 +1,77 @@
+"""Settings of a few-shot evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vidkit.config import Faults
+
+Learner = Literal["proto", "nn", "linear", "mann", "blackbox"]
+LEARNERS: tuple[Learner, ...] = get_args(Learner)
+
+#: Longest sequence of one class where no number is given: that of the published tables.
+MOST_INSTANCES = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FewshotConfig:
+    way: int = 5
+    """N: classes of an episode."""
+    shot: int = 1
+    """K: labelled clips of each class."""
+    query: int = 15
+    """Q: clips of each class to be classified."""
+    episodes: int = 600
+    """Test episodes of each seed."""
+    learners: tuple[Learner, ...] = ("proto",)
+    seeds: tuple[int, ...] = (0,)
+    """Of test episodes, training episodes and initial weights: one result each."""
+    allow_shared_groups: bool = False
+    """Whether support and query may show the same video."""
+    instances: int | None = None
+    """Clips of each class in the MANN's sequences; None: 10, or fewer where the dataset has no more."""
+    project: int = 0
+    """Width of a linear projection that "proto" learns on meta-train; 0: distances in the features themselves."""
+    ridge: float = 1.0
+    """Penalty of "linear" as a multiple of the mean squared norm of the centred support features."""
+    reduce: int = 64
+    """Principal components of meta-train that "mann" and "blackbox" see instead of longer features: with few clips
+    to learn from, each further input is one more to learn to ignore. 0: the features themselves."""
+    steps: int = 600
+    """Training steps of the learners that train."""
+    batch: int = 16
+    """Episodes in a step."""
+    learning_rate: float = 3e-3
+    """Of Adam. It falls in a straight line over the last 30 % of the steps."""
+    clip: float = 10.0
+    """Largest norm of the gradient."""
+    val_episodes: int = 100
+    """Meta-val episodes that choose among ten states of the training."""
+    hidden: int = 128
+    """Width of the LSTM of "mann" and of each of the two of "blackbox"."""
+    slots: int = 64
+    """Rows of the MANN's memory."""
+    width: int = 40
+    """Numbers in a row."""
+    reads: int = 4
+    """Read heads."""
+
+    def __post_init__(self) -> None:
+        faults = Faults()
+        for name, least in (("way", 2), ("shot", 1), ("query", 1), ("episodes", 2), ("steps", 1), ("batch", 1)):
+            faults.check(getattr(self, name) >= least, name, getattr(self, name), f"at least {least}")
+        for name in ("hidden", "slots", "width", "reads", "val_episodes"):
+            faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("learning_rate", "clip", "ridge"):
+            faults.check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
+        for name in ("project", "reduce"):
+            faults.check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
+        faults.check(self.instances is None or self.instances >= 2, "instances", self.instances, "at least 2")
+        known = bool(self.learners) and set(self.learners) <= set(LEARNERS)
+        named = ", ".join(self.learners) or "none"
+        faults.check(known, "learner", named, f"some of {', '.join(LEARNERS)}")
+        faults.check(len(set(self.learners)) == len(self.learners), "learner", named, "each once")
+        good = bool(self.seeds) and len(set(self.seeds)) == len(self.seeds) and min(self.seeds, default=-1) >= 0
+        faults.check(good, "seeds", self.seeds, "at least one seed, from 0, each once")
+        faults.raise_if_any("few-shot settings")
