@@ -114,12 +114,16 @@ def report(
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write Markdown.", show_default=False)
     ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write one page with the table and plots.", show_default=False),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print the table of an ablation's results: mean and 95 % interval over seeds, the paper's figures beside."""
     from vidkit.commands import report as command
 
-    raise typer.Exit(command.run(folders, csv=csv, markdown=markdown, as_json=json))
+    raise typer.Exit(command.run(folders, csv=csv, markdown=markdown, html=html, as_json=json))
 
 
 def loader(

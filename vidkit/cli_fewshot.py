@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from vidkit.cli_options import Device, Json, Stride
+from vidkit.errors import ConfigError
 
 _SplitSeed = Annotated[int, typer.Option(help="Of the choice of classes.", min=0)]
 _Shares = Annotated[
@@ -78,7 +79,8 @@ def fewshot(
     learner: Annotated[
         list[str] | None,
         typer.Option(
-            help="proto, nn, linear, mann or blackbox; may be repeated. By default proto.", show_default=False
+            help="proto, nn, linear, mann, blackbox or maml; may be repeated. By default proto.",
+            show_default=False,
         ),
     ] = None,
     way: Annotated[
@@ -113,12 +115,12 @@ def fewshot(
             show_default=False,
         ),
     ] = None,
-    steps: Annotated[int, typer.Option(help="Training steps of mann, blackbox and --project.", min=1)] = 600,
+    steps: Annotated[int, typer.Option(help="Training steps of mann, blackbox, maml and --project.", min=1)] = 600,
     batch: Annotated[int, typer.Option(help="Episodes in a step.", min=1)] = 16,
     learning_rate: Annotated[float, typer.Option(help="Of Adam.")] = 3e-3,
-    hidden: Annotated[int, typer.Option(help="Width of the LSTMs.", min=1)] = 128,
+    hidden: Annotated[int, typer.Option(help="Width of the networks.", min=1)] = 128,
     reduce: Annotated[
-        int, typer.Option(help="Principal components that mann and blackbox see; 0: the features.", min=0)
+        int, typer.Option(help="Principal components that networks see; 0: the features.", min=0)
     ] = 64,
     project: Annotated[
         int, typer.Option(help="Width of a projection that proto learns on meta-train; 0: none.", min=0)
@@ -137,14 +139,18 @@ def fewshot(
     self_test: Annotated[
         bool, typer.Option("--self-test", help="Instead: does the MANN learn generated characters? Exit 1 if not.")
     ] = False,
-    preset: Annotated[str, typer.Option(help="Of the self-test: quick or full.")] = "quick",
+    preset: Annotated[
+        str | None, typer.Option(help="Of the self-test: quick or full; by default quick.", show_default=False)
+    ] = None,
     json: Json = False,
 ) -> None:
     """Accuracy on classes that were not seen in training, from a few labelled clips each, with 95 % intervals."""
     from vidkit.commands import fewshot as command
 
     if self_test:
-        raise typer.Exit(command.self_test(preset, data=data, seed=seed, device=device, as_json=json))
+        raise typer.Exit(command.self_test(preset or "quick", data=data, seed=seed, device=device, as_json=json))
+    if preset is not None:
+        raise ConfigError("--preset is of the self-test", field="--preset", hint="add --self-test, or leave it out")
     code = command.run(
         data,
         init=init,

@@ -10,6 +10,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
+from tests.bench.small import small
 from vidkit.bench.attention import kernel_storage
 from vidkit.bench.flops import Cost, cost, counted
 from vidkit.errors import ConfigError
@@ -21,7 +22,6 @@ from vidkit.model_config import (
     MaskConfig,
     RecomputeConfig,
     SamplerConfig,
-    tiny,
     vit_base,
 )
 from vidkit.models.adamae import AdaMAE
@@ -69,10 +69,10 @@ for _size in SIZES:
         variants(_size, (0.9,), (), ())
         VARIANTS[f"{_size}-deep"] = replace(with_decoder(_size, 8), sampler=SAMPLERS["mha-2-half"])
 VARIANTS |= {
-    "spt": replace(tiny(), encoder=replace(tiny().encoder, tokenizer="spt")),
-    "lsa": replace(tiny(), encoder=replace(tiny().encoder, attention="lsa")),
+    "spt": replace(small(), encoder=replace(small().encoder, tokenizer="spt")),
+    "lsa": replace(small(), encoder=replace(small().encoder, attention="lsa")),
     "paper rounding": replace(vit_base(), mask=MaskConfig(rounding="paper")),
-    "narrow sampler": replace(tiny(), sampler=SamplerConfig(mlp_ratio=1.5)),
+    "narrow sampler": replace(small(), sampler=SamplerConfig(mlp_ratio=1.5)),
 }
 
 
@@ -97,9 +97,9 @@ def test_formula_equals_torchs_counter_in_every_combination(size: str) -> None:
 @pytest.mark.parametrize("name", ["mlp", "mha-2-half", "released", "released-half", "tube", "spt"])
 def test_training_formula_equals_torchs_counter(name: str) -> None:
     config = {
-        "tube": replace(tiny(), mask=MaskConfig(strategy="tube", ratio=0.9)),
+        "tube": replace(small(), mask=MaskConfig(strategy="tube", ratio=0.9)),
         "spt": VARIANTS["spt"],
-        **{n: replace(tiny(), sampler=sampler) for n, sampler in SAMPLERS.items()},
+        **{n: replace(small(), sampler=sampler) for n, sampler in SAMPLERS.items()},
     }[name]
     assert cost(config).training == pytest.approx(counted(config, training=True), rel=1e-4)
 
@@ -119,9 +119,9 @@ def test_classifiers(size: str, tokenizer: str) -> None:
 
 
 def test_recomputation_is_counted_but_no_part_of_the_formula() -> None:
-    config = replace(tiny(), recompute=RecomputeConfig(encoder="full", decoder="full", sampler="full"))
-    assert cost(config) == cost(tiny())
-    assert counted(config, training=True) > 1.2 * counted(tiny(), training=True)
+    config = replace(small(), recompute=RecomputeConfig(encoder="full", decoder="full", sampler="full"))
+    assert cost(config) == cost(small())
+    assert counted(config, training=True) > 1.2 * counted(small(), training=True)
 
 
 def by_part(found: Cost) -> dict[str, float]:
@@ -183,7 +183,7 @@ def test_parameters_add_up(size: str) -> None:
 
 
 def test_a_mask_that_shows_nothing_is_an_error() -> None:
-    config = replace(tiny(), mask=MaskConfig(ratio=0.999))
+    config = replace(small(), mask=MaskConfig(ratio=0.999))
     with pytest.raises(ConfigError, match="no token visible"):
         cost(config)
 

@@ -9,15 +9,16 @@ from typing import Any
 import pytest
 import torch
 
+from tests.bench.small import small
 from vidkit.bench.flops import cost
 from vidkit.bench.measure import matrix_rate, measure, time_steps
 from vidkit.bench.memory import predict_peak
 from vidkit.bench.step import TrainStep
 from vidkit.errors import ConfigError
-from vidkit.model_config import ClassifierConfig, MaskConfig, ViTConfig, tiny
+from vidkit.model_config import ClassifierConfig, MaskConfig, ViTConfig
 
 MINI = replace(
-    tiny(), encoder=ViTConfig(frames=4, size=32, patch=8, width=48, depth=1, heads=4), mask=MaskConfig(ratio=0.75)
+    small(), encoder=ViTConfig(frames=4, size=32, patch=8, width=48, depth=1, heads=4), mask=MaskConfig(ratio=0.75)
 )
 
 

@@ -9,6 +9,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.bench.hand_steps import block, mlp
+from tests.bench.small import small
 from vidkit.bench.attention import kernel_storage
 from vidkit.bench.memory import PeakMemory, compare, measure_peak, predict_peak, track_step
 from vidkit.bench.step import ModelConfig, build_model
@@ -21,7 +22,6 @@ from vidkit.model_config import (
     RecomputeConfig,
     SamplerConfig,
     small_64,
-    tiny,
 )
 from vidkit.models import layers
 
@@ -87,7 +87,7 @@ def test_matrices_of_attention_cost_their_size() -> None:
 
 def test_a_step_is_that_of_the_models() -> None:
     """The parts of the total that need no tracker."""
-    config = tiny()
+    config = small()
     peak = predict_peak(config, 4)
     sizes = [4 * p.numel() for p in build_model(config).parameters()]
     without = predict_peak(config, 4, optimizer=False)
@@ -102,12 +102,12 @@ def test_a_step_is_that_of_the_models() -> None:
 
 
 def test_deterministic() -> None:
-    assert predict_peak(tiny(), 2, "bf16") == predict_peak(tiny(), 2, "bf16")
+    assert predict_peak(small(), 2, "bf16") == predict_peak(small(), 2, "bf16")
 
 
 @pytest.mark.parametrize("device", ["cuda", "cpu"])
 def test_activations_grow_with_the_batch_and_weights_do_not(device: str) -> None:
-    found = [predict_peak(tiny(), batch, "fp32", device) for batch in (8, 16, 24)]  # type: ignore[arg-type]
+    found = [predict_peak(small(), batch, "fp32", device) for batch in (8, 16, 24)]  # type: ignore[arg-type]
     assert len({peak.weights for peak in found}) == 1
     step = found[1].kept_bytes - found[0].kept_bytes
     assert found[2].kept_bytes - found[1].kept_bytes == pytest.approx(step, rel=0.01)
@@ -115,7 +115,7 @@ def test_activations_grow_with_the_batch_and_weights_do_not(device: str) -> None
 
 
 def test_what_saves_memory_saves_it() -> None:
-    base = tiny()
+    base = small()
     usual = predict_peak(base, 16).total_bytes
     cheaper: dict[str, ModelConfig] = {
         "light": replace(base, recompute=RecomputeConfig(encoder="light", decoder="light", sampler="light")),
@@ -135,7 +135,7 @@ def test_what_saves_memory_saves_it() -> None:
 def test_masks_of_one_size_cost_the_same() -> None:
     """Matched rounding shows the same tokens; what strategies differ in is index tensors."""
     found = [
-        predict_peak(replace(tiny(), mask=MaskConfig(strategy=strategy, ratio=0.9)), 8).total_bytes
+        predict_peak(replace(small(), mask=MaskConfig(strategy=strategy, ratio=0.9)), 8).total_bytes
         for strategy in ("tube", "random", "frame")
     ]
     assert max(found) < 1.01 * min(found)
@@ -143,7 +143,7 @@ def test_masks_of_one_size_cost_the_same() -> None:
 
 def test_code_for_the_cpu_is_predicted_for_the_cpu_only() -> None:
     """On a CPU recomputed parts are worked on a few clips at a time, which lowers the peak."""
-    config = replace(tiny(), recompute=RecomputeConfig(encoder="light", decoder="light", sampler="light"))
+    config = replace(small(), recompute=RecomputeConfig(encoder="light", decoder="light", sampler="light"))
     before = layers.CPU_TOKENS
     cpu, cuda = predict_peak(config, 16, device="cpu"), predict_peak(config, 16, device="cuda")
     assert cpu.backward_bytes < cuda.backward_bytes
@@ -153,7 +153,7 @@ def test_code_for_the_cpu_is_predicted_for_the_cpu_only() -> None:
 def test_the_patch_is_taken_back_after_an_error() -> None:
     before = layers.CPU_TOKENS
     with pytest.raises(ConfigError, match="no token visible"):
-        predict_peak(replace(tiny(), mask=MaskConfig(ratio=0.999)), 2)
+        predict_peak(replace(small(), mask=MaskConfig(ratio=0.999)), 2)
     assert before == layers.CPU_TOKENS
 
 
@@ -168,7 +168,7 @@ def test_the_patch_is_taken_back_after_an_error() -> None:
 )
 def test_bad_settings(words: dict[str, object], match: str) -> None:
     with pytest.raises(ConfigError, match=match):
-        predict_peak(tiny(), **words)  # type: ignore[arg-type]
+        predict_peak(small(), **words)  # type: ignore[arg-type]
 
 
 BOTH: dict[str, tuple[ModelConfig, int]] = {
@@ -195,13 +195,13 @@ def test_predicted_is_near_measured_on_the_cpu(name: str) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_measuring_on_a_gpu_needs_one() -> None:
     with pytest.raises(ConfigError, match="no CUDA device"):
-        measure_peak(tiny(), 1, device="cuda")
+        measure_peak(small(), 1, device="cuda")
 
 
 def test_a_process_that_dies_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vidkit.bench.cpu_peak.sys.executable", "false")
     with pytest.raises(TrainingError, match="a step of 2 clips in fp32 ended with 1"):
-        measure_peak(tiny(), 2, device="cpu")
+        measure_peak(small(), 2, device="cpu")
 
 
 @pytest.mark.cuda

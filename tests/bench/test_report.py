@@ -31,7 +31,9 @@ def lines(path: Path) -> tuple[report.Line, ...]:
 def test_mean_and_interval_over_seeds(tmp_path: Path) -> None:
     cells = [planned(seed=seed) for seed in range(3)]
     values = [0.5, 0.6, 0.4]
-    rows = [row(cell, top1=value, coverage=1 - cell.cell.seed / 100) for cell, value in zip(cells, values, strict=True)]
+    rows = [
+        row(cell, top1=value, coverage=1 - cell.cell.seed / 100) for cell, value in zip(cells, values, strict=True)
+    ]
     (line,) = lines(folder(tmp_path, cells, rows))
     found = line.metric("top1")
     assert found is not None

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench.small import small
 from vidkit.bench.table1 import DEFAULTS, PaperRow, manifests_folder, predict_table1, read_table1
 from vidkit.errors import ConfigError
-from vidkit.model_config import AdaMAEConfig, tiny, vit_base
+from vidkit.model_config import AdaMAEConfig, vit_base
 
 ROWS = read_table1()
 
@@ -61,7 +62,7 @@ def test_rows_differ_in_what_they_say() -> None:
 
 
 def test_rows_apply_to_other_sizes() -> None:
-    base = replace(tiny(), sampler=replace(tiny().sampler, dropout=0.0))
+    base = replace(small(), sampler=replace(small().sampler, dropout=0.0))
     for row in ROWS:
         config = row.config(base)
         assert config.encoder == base.encoder
@@ -108,7 +109,7 @@ def test_the_file_names_its_source() -> None:
 def test_predictions_share_equal_configurations() -> None:
     seen: list[PaperRow] = []
     rows = [row for row in ROWS if row.table in ("1c", "1e")]
-    found = predict_table1(rows, base=tiny(), batch=2, on_row=lambda done: seen.append(done.paper))
+    found = predict_table1(rows, base=small(), batch=2, on_row=lambda done: seen.append(done.paper))
     assert seen == rows
     memory = {(row.paper.table, row.paper.row): row.peak.total_bytes for row in found}
     assert memory["1c", 1] < memory["1c", 2] < memory["1c", 3] < memory["1c", 4]

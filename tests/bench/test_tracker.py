@@ -10,11 +10,12 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from tests.bench.hand_steps import block, mlp
+from tests.bench.small import small
 from vidkit.bench.attention import kernel_storage
 from vidkit.bench.memory import track_step
 from vidkit.bench.step import PHASES, TrainStep
 from vidkit.bench.tracker import StorageTracker
-from vidkit.model_config import ClassifierConfig, RecomputeConfig, tiny
+from vidkit.model_config import ClassifierConfig, RecomputeConfig
 
 NONE_FAKE = (False, True)
 
@@ -92,9 +93,9 @@ def test_real_and_fake_tensors_count_alike() -> None:
 
 
 CASES = {
-    "adamae": tiny(),
-    "recomputed": replace(tiny(), recompute=RecomputeConfig(encoder="full", decoder="light", sampler="light")),
-    "classifier": ClassifierConfig(encoder=tiny().encoder, classes=7),
+    "adamae": small(),
+    "recomputed": replace(small(), recompute=RecomputeConfig(encoder="full", decoder="light", sampler="light")),
+    "classifier": ClassifierConfig(encoder=small().encoder, classes=7),
 }
 
 

@@ -70,8 +70,7 @@ def run(
     """
     out = ablation.out.resolve()
     about = _dataset_facts(ablation.data, ablation.split)
-    if (out / RESULTS).exists() and not resume:
-        raise ConfigError(f"{out} holds results already", hint="go on with them by --resume, or give another --out")
+    check_free(out, resume=resume)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -86,9 +85,6 @@ def run(
             told = f"cell {number} of {len(ablation.jobs)}: {label(job.planned)}"
             if key in rows and rows[key].status == "ok":
                 tell(f"{told}: done before")
-                if rows[key].plan != job.planned:  # more rows of the paper stand for it now
-                    rows[key] = replace(rows[key], plan=job.planned)
-                    write_rows(out / RESULTS, rows.values())
                 continue
             tell(told)
             rows[key] = runner.row(job)
@@ -96,6 +92,12 @@ def run(
             if rows[key].status == "failed":
                 tell(f"  failed: {rows[key].reason}")
     return tuple(rows[job.planned.config_hash] for job in ablation.jobs)
+
+
+def check_free(out: Path, *, resume: bool) -> None:
+    """Raises ConfigError where `out` holds results, or was begun, and `resume` is off."""
+    if not resume and any((out / name).exists() for name in (RESULTS, PLAN)):
+        raise ConfigError(f"{out} holds results already", hint="go on with them by --resume, or give another --out")
 
 
 def label(planned: PlannedCell) -> str:
@@ -129,7 +131,11 @@ def _dataset_facts(data: Path | None, split: str) -> dict[str, str | None]:
 def _joined(before: Plan | None, ablation: Ablation, about: dict[str, str | None], out: Path) -> Plan:
     """The plan of `out` with these jobs: a grid can grow."""
     cells = {} if before is None else {cell.config_hash: cell for cell in before.cells}
-    cells |= {job.planned.config_hash: job.planned for job in ablation.jobs}
+    for job in ablation.jobs:
+        now = job.planned
+        known = cells[now.config_hash].paper if now.config_hash in cells else ()
+        paper = (*known, *(row for row in now.paper if row not in known))
+        cells[now.config_hash] = replace(now, paper=paper)
     if before is not None and before.dataset is not None:
         theirs = {name: getattr(before, name) for name in about}
         if ablation.data is not None and theirs != about:

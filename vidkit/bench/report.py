@@ -202,9 +202,14 @@ class Column:
     name: str
     text: Callable[[Line], str]
     right: bool = True
+    brief: bool = True
+    """In a terminal's table as well."""
+    setting: bool = False
+    """Of a cell: named once, beside the table, where it is the same in every line."""
 
 
-def _estimate(value: Estimate | None, digits: int = 2) -> str:
+def written(value: Estimate | None, digits: int = 2) -> str:
+    """Mean, and half of the interval if there is one."""
     if value is None:
         return NOTHING
     half = "" if value.half is None else f" ± {value.half:.{digits}f}"
@@ -220,7 +225,7 @@ def _gigabytes(of: Callable[[Row], int | None], on: str | None = None) -> Callab
         found = of(row)
         return None if found is None or on not in (None, row.device) else found / 1e9
 
-    return lambda line: _estimate(line.value(bytes_of))
+    return lambda line: written(line.value(bytes_of))
 
 
 def _quoted(line: Line, name: str) -> float | None:
@@ -232,7 +237,7 @@ def _quoted(line: Line, name: str) -> float | None:
 
 
 def _metric(name: str) -> Callable[[Line], str]:
-    return lambda line: _estimate(line.metric(name))
+    return lambda line: written(line.metric(name))
 
 
 COLUMNS = (
@@ -240,11 +245,11 @@ COLUMNS = (
     Column("mask", lambda line: line.cell.mask, right=False),
     Column("ratio", lambda line: f"{line.cell.ratio:g}"),
     Column("V of N", lambda line: f"{line.visible} of {line.tokens}"),
-    Column("decoder", lambda line: str(line.cell.decoder_depth)),
-    Column("loss", lambda line: line.cell.loss or NOTHING, right=False),
-    Column("sampler", lambda line: line.cell.sampler or NOTHING, right=False),
-    Column("tokenizer", lambda line: line.cell.tokenizer or NOTHING, right=False),
-    Column("epochs", lambda line: NOTHING if line.kind == "memory" else str(line.cell.epochs)),
+    Column("decoder", lambda line: str(line.cell.decoder_depth), setting=True),
+    Column("loss", lambda line: line.cell.loss or NOTHING, right=False, setting=True),
+    Column("sampler", lambda line: line.cell.sampler or NOTHING, right=False, setting=True),
+    Column("tokenizer", lambda line: line.cell.tokenizer or NOTHING, right=False, setting=True),
+    Column("epochs", lambda line: NOTHING if line.kind == "memory" else str(line.cell.epochs), setting=True),
     Column("seeds", lambda line: NOTHING if line.kind == "memory" else f"{len(line.rows)} of {line.planned}"),
     Column("top-1 %", _metric("top1")),
     Column("paper (quoted) top-1 %", lambda line: _number(_quoted(line, "top1"), 2)),
@@ -252,18 +257,18 @@ COLUMNS = (
     Column("paper (quoted) top-5 %", lambda line: _number(_quoted(line, "top5"), 2)),
     Column("mAP %", _metric("mAP")),
     Column("F1 %", _metric("f1")),
-    Column("loss, pre-training", lambda line: _estimate(line.value(lambda row: row.pretrain_loss), 4)),
+    Column("loss, pre-training", lambda line: written(line.value(lambda row: row.pretrain_loss), 4), brief=False),
     Column("measured GB", _gigabytes(lambda row: row.measured_bytes)),
     Column("predicted GB", _gigabytes(lambda row: row.predicted_bytes)),
     Column("predicted GB, attention not fused", _gigabytes(lambda row: row.predicted_matrices_bytes)),
     Column("paper (quoted) GB", lambda line: _number(line.paper.memory_gb if line.paper else None, 1)),
-    Column("step clips/s", lambda line: _estimate(line.value(lambda row: row.step_clips_per_s), 1)),
-    Column("clips/s", lambda line: _estimate(line.value(lambda row: row.clips_per_s), 1)),
-    Column("GMACs", lambda line: _number(line.forward_macs / 1e9, 2)),
-    Column("parameters, M", lambda line: _number(line.parameters / 1e6, 2)),
-    Column("minutes", lambda line: _estimate(line.value(_minutes), 1)),
-    Column("coverage", lambda line: _coverage(line), right=True),
-    Column("config", lambda line: line.group[:8], right=False),
+    Column("step clips/s", lambda line: written(line.value(lambda row: row.step_clips_per_s), 1)),
+    Column("clips/s with loading", lambda line: written(line.value(lambda row: row.clips_per_s), 1), brief=False),
+    Column("GMACs", lambda line: _number(line.forward_macs / 1e9, 2), brief=False),
+    Column("parameters, M", lambda line: _number(line.parameters / 1e6, 2), brief=False),
+    Column("minutes", lambda line: written(line.value(_minutes), 1), brief=False),
+    Column("coverage", lambda line: _coverage(line)),
+    Column("config", lambda line: line.group[:8], right=False, brief=False),
     Column("status", lambda line: line.status, right=False),
 )
 
@@ -277,11 +282,24 @@ def _coverage(line: Line) -> str:
     return f"{min(shares):.2%}" if shares else NOTHING
 
 
-def table(of: Sequence[Line]) -> tuple[tuple[Column, ...], tuple[tuple[str, ...], ...]]:
-    """(columns, text of each line). A column that says nothing on any line is left out."""
-    every = [[column.text(line) for column in COLUMNS] for line in of]
-    kept = [i for i in range(len(COLUMNS)) if any(row[i] != NOTHING for row in every)]
-    return tuple(COLUMNS[i] for i in kept), tuple(tuple(row[i] for i in kept) for row in every)
+def table(of: Sequence[Line], *, brief: bool = False) -> tuple[tuple[Column, ...], tuple[tuple[str, ...], ...]]:
+    """(columns, text of each line). Columns that say nothing on any line are left out, and settings that are the
+    same on every line: `common` names them. With `brief`, also those that a terminal has no room for.
+    """
+    shared = _common(of)
+    every = {column.name: [column.text(line) for line in of] for column in COLUMNS}
+    kept = [
+        column
+        for column in COLUMNS
+        if column.name not in shared and (column.brief or not brief) and set(every[column.name]) - {NOTHING}
+    ]
+    return tuple(kept), tuple(tuple(every[column.name][i] for column in kept) for i in range(len(of)))
+
+
+def _common(of: Sequence[Line]) -> dict[str, str]:
+    """Settings that every line has, by the name of their column."""
+    found = {column.name: {column.text(line) for line in of} for column in COLUMNS if column.setting}
+    return {name: next(iter(values)) for name, values in found.items() if len(values) == 1}
 
 
 def title(results: Results) -> str:
@@ -294,6 +312,9 @@ def title(results: Results) -> str:
 def notes(results: Results, of: Sequence[Line]) -> tuple[str, ...]:
     """What a reader needs beside the table."""
     found = []
+    same = [f"{name} {value}" for name, value in _common(of).items() if value != NOTHING]
+    if same:
+        found.append(f"In every cell: {', '.join(same)}.")
     if any(line.planned > 1 for line in of):
         found.append(INTERVALS)
     if any(line.paper for line in of):

@@ -109,9 +109,8 @@ def _with_tokens(wanted: Sequence[Wanted], recipe: Recipe) -> Recipe:
     before, now = recipe.pretrain.model.encoder, made.pretrain.model.encoder
     if now != before:
         print(
-            f"patches of {now.patch} pixels instead of {before.patch}, in every cell: at "
-            f"{max(one.cell.ratio for one in wanted):g}, {before.tokens} tokens leave none visible; "
-            f"now there are {now.tokens}",
+            f"patches of {now.patch} pixels instead of {before.patch}, in every cell: {before.tokens} tokens are "
+            f"too few for a ratio of {max(one.cell.ratio for one in wanted):g}; now there are {now.tokens}",
             file=sys.stderr,
         )
     return made
@@ -126,14 +125,11 @@ def _wanted(options: Options, recipe: Recipe) -> tuple[Wanted, ...]:
 
 
 def _run(options: Options, jobs: Sequence[Job]) -> int:
-    from vidkit.bench.ablate import Ablation, failures, run, say
+    from vidkit.bench.ablate import Ablation, check_free, failures, run, say
     from vidkit.bench.rows import RESULTS
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
-    if (options.out / RESULTS).exists() and not options.resume:  # before anything is built
-        raise ConfigError(
-            f"{options.out} holds results already", hint="go on with them by --resume, or give another --out"
-        )
+    check_free(options.out, resume=options.resume)  # before anything is built
     data = None
     if not options.memory_only:
         data = options.data or _demo(options.out / "data")

@@ -83,8 +83,8 @@ def run(
     else:
         clips = open_labelled(data, None if splits is None else [name.strip() for name in splits.split(",")])
         divided = class_split_of(clips, split_seed, shares, class_split)
-        # before the encoder runs: whatever the episodes lack is known already
-        fewshot.check(clips, divided, config)
+    # before the encoder runs: whatever the episodes lack is known already
+    fewshot.check(clips, divided, config, published=published)
     features = clip_features(
         clips,
         init,
@@ -144,12 +144,13 @@ def _render(result: Result, features: ClipFeatures, out: Path | None) -> None:
     screen, first = console(), result.rows[0]
     seeds = len(result.config.seeds)
     kind = f"{first.way}-way {first.shot}-shot, {first.query} queries a class"
+    tested = f"{first.episodes:,} episodes of {first.classes} meta-test classes"
     several = f" for each of {seeds} seeds" if seeds > 1 else ""
     made = "computed" if features.computed else "from the cache"
     kept = "" if features.file is None else f", {features.file}"
     screen.print(escape(f"features: {features.name}, {first.width} numbers a clip ({made}{kept})"))
     table = Table(
-        title=f"{kind}: {first.episodes:,} episodes of meta-test classes{several}, chance {first.chance:.1%}",
+        title=f"{kind}: {tested}{several}, chance {first.chance:.1%}",
         title_justify="left",
     )
     table.add_column("learner")

@@ -10,16 +10,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from vidkit.bench import report
+from vidkit.bench.html import page
 from vidkit.bench.report import Results
 from vidkit.bench.rows import replace_file
 from vidkit.commands.output import console, print_json
 from vidkit.settings import to_plain
 
 
-def run(folders: Sequence[Path], *, csv: Path | None, markdown: Path | None, as_json: bool) -> int:
+def run(
+    folders: Sequence[Path], *, csv: Path | None, markdown: Path | None, html: Path | None, as_json: bool
+) -> int:
     """Print the table, and write it to the files given."""
     results = report.read_results(folders)
-    for path, text in ((csv, report.csv_text), (markdown, report.markdown)):
+    for path, text in ((csv, report.csv_text), (markdown, report.markdown), (html, page)):
         if path is not None:
             replace_file(path, text(results))
             print(f"wrote {path}", file=sys.stderr)
@@ -42,7 +45,7 @@ def show(results: Results) -> None:
     """The table on stdout, with what a reader needs beside it."""
     out = console()
     of = report.lines(results)
-    columns, cells = report.table(of)
+    columns, cells = report.table(of, brief=True)
     shown = Table(title=escape(report.title(results)))
     for column in columns:
         shown.add_column(column.name, justify="right" if column.right else "left", overflow="fold")

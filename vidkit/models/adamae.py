@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vidkit.model_config import AdaMAEConfig, Recompute
+from vidkit.model_config import AdaMAEConfig
 from vidkit.models import ahead
 from vidkit.models.layers import (
+    Keeping,
     again_in_backward,
     cpu_parts,
     init_weights,
@@ -139,13 +140,12 @@ class AdaMAE(nn.Module):
         check_video(video_BCTHW, self.config.encoder)
         patches_BNP = patchify(video_BCTHW, self.config.encoder)
         inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
-        keep_BV, visible_BVD, log_probs_BN, tokens_BND = self._choose(inputs_BNQ, generator, keep_BV)
+        keep_BV, visible_BVD, log_probs_BN = self.choose(inputs_BNQ, generator, keep_BV)
         masked_BM = masked_indices(keep_BV, patches_BNP.shape[1])
         latent_BVD = self.encode(visible_BVD, keep_BV)
-        parts = part_slices(*patches_BNP.shape[:2], patches_BNP.device)
-        early = len(parts) > 1 and self.config.recompute.decoder != "none" and torch.is_grad_enabled()
+        early = self._early(inputs_BNQ)
         if early:
-            reconstruction, errors_BM = self._reconstruct_early(parts, latent_BVD, keep_BV, masked_BM, patches_BNP)
+            reconstruction, errors_BM = self._reconstruct_early(latent_BVD, keep_BV, masked_BM, patches_BNP)
         else:
             tail_BME = self.decode(latent_BVD, keep_BV, masked_BM)
             errors_BM = self.errors(tail_BME, take(patches_BNP, masked_BM))
@@ -155,7 +155,7 @@ class AdaMAE(nn.Module):
             sampling = sampling_loss(log_probs_BN.gather(1, masked_BM), errors_BM)
             if early and sampling.requires_grad:
                 # before the encoder's gradients take up memory beside the sampler's activations
-                sources = [p for p in (*self.sampler_weights(), tokens_BND) if p is not None and p.requires_grad]
+                sources = self._sampler_weights()
                 sampling = ahead.attach(sampling, sources, ahead.gradients(sampling, sources))
             loss = reconstruction + self.config.loss.sampling_weight * sampling
             spread = entropy(log_probs_BN.detach())
@@ -181,26 +181,28 @@ class AdaMAE(nn.Module):
         Only what is needed is tokenized with a gradient: the visible patches. A detached sampler reads tokens that
         were made without one.
         """
-        return self._choose(inputs_BNQ, generator, keep_BV)[:3]
-
-    def _choose(
-        self, inputs_BNQ: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
-        """As `choose`, with the tokens that the sampler read."""
         grid = self.config.encoder.grid
         if self.sampler is None:
             if keep_BV is None:
                 strategy = self.config.mask.strategy
                 keep_BV, _ = FIXED[strategy](inputs_BNQ, grid, self.num_visible, generator)
-            return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), None, None
+            return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), None
         masker: Masker = adaptive(self.sampler)
         released = self.config.sampler.input == "released"
         with torch.set_grad_enabled(released and torch.is_grad_enabled()):
             tokens_BND = self._tokenize(inputs_BNQ)
         drawn_BV, log_probs_BN = masker(tokens_BND, grid, self.num_visible, generator)
         keep_BV = drawn_BV if keep_BV is None else keep_BV
-        visible_BVD = take(tokens_BND, keep_BV) if released else self.tokenizer(take(inputs_BNQ, keep_BV))
-        return keep_BV, visible_BVD, log_probs_BN, tokens_BND
+        if released and not self._early(inputs_BNQ):
+            return keep_BV, take(tokens_BND, keep_BV), log_probs_BN
+        # with early gradients these are tokenized again: nothing of the sampler's waits for the encoder's
+        return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), log_probs_BN
+
+    def _early(self, inputs_BNQ: Tensor) -> bool:
+        """Whether gradients of decoder and sampler are taken within the forward pass: see `_reconstruct_early`."""
+        if self.config.recompute.decoder == "none" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return False
+        return len(part_slices(*inputs_BNQ.shape[:2], inputs_BNQ.device)) > 1
 
     def _tokenize(self, inputs_BNQ: Tensor) -> Tensor:
         """All tokens. What is kept is the pixels, not their normalised values, where recomputation is asked for."""
@@ -228,7 +230,7 @@ class AdaMAE(nn.Module):
         return self.encode(tokens_BND, everything_BN).mean(dim=1)
 
     def decode(
-        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Recompute | None = None
+        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Keeping | None = None
     ) -> Tensor:
         """Features of the visible tokens -> the decoder's output at masked ones, before norm and head (B, M, E).
 
@@ -256,20 +258,21 @@ class AdaMAE(nn.Module):
         return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
 
     def _reconstruct_early(
-        self, parts: list[slice], latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, patches_BNP: Tensor
+        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, patches_BNP: Tensor
     ) -> tuple[Tensor, Tensor]:
         """The reconstruction loss, and L_R of each masked token without a gradient.
 
-        Decoder, head and loss of a few clips at a time, forward and backward: what is alive at once is the decoder's
-        activations for those clips and one copy of its gradients, and nothing is computed twice.
+        Decoder, head and loss of a few clips at a time, forward and at once backward. Alive together are the
+        decoder's activations of those clips and one copy of its gradients, and little is computed twice: less
+        memory than with recomputation in the backward pass, and less time.
         """
         modules = (self.project, self.decoder, self.decoder_norm, self.head)
         weights = [self.mask_token, *(p for module in modules for p in module.parameters())]
         weights = [p for p in weights if p.requires_grad]
         errors, latent_gradients, gradients = [], [], []
-        for part in parts:
+        for part in part_slices(*patches_BNP.shape[:2], patches_BNP.device):
             latent = latent_BVD[part].detach().requires_grad_()
-            tail = self.decode(latent, keep_BV[part], masked_BM[part], "none")
+            tail = self.decode(latent, keep_BV[part], masked_BM[part], "cheap")
             found = self.errors_once(tail, take(patches_BNP[part], masked_BM[part]))
             errors.append(found.detach())
             first, *others = ahead.gradients(found.sum() / masked_BM.numel(), [latent, *weights])
@@ -282,8 +285,10 @@ class AdaMAE(nn.Module):
         inputs = [latent_BVD, *weights]
         return ahead.attach(errors_BM.mean(), inputs, [torch.cat(latent_gradients), *gradients]), errors_BM
 
-    def sampler_weights(self) -> list[Tensor]:
-        return [] if self.sampler is None else list(self.sampler.parameters())
+    def _sampler_weights(self) -> list[Tensor]:
+        """What the sampling loss trains."""
+        modules = [self.sampler, self.tokenizer if self.config.sampler.input == "released" else None]
+        return [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
 
     @torch.no_grad()
     def overlap(self, video_BCTHW: Tensor, keep_BV: Tensor) -> Tensor:

@@ -24,8 +24,8 @@ def gradients(value: Tensor, inputs: Sequence[Tensor]) -> list[Tensor]:
 def attach(value: Tensor, inputs: Sequence[Tensor], gradients: list[Tensor]) -> Tensor:
     """The scalar `value` as a differentiable function of `inputs` whose gradients are known.
 
-    Takes over `gradients`: the list is emptied, and its tensors are changed and handed on by the backward pass. That
-    can run once, as usual.
+    Takes over `gradients`: the list is emptied, and its tensors are changed and handed on by the backward pass,
+    which can run once, as usual.
     """
     attached: Tensor = _Attach.apply(value.detach(), gradients, *inputs)  # type: ignore[no-untyped-call]
     return attached

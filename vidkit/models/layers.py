@@ -8,15 +8,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vidkit.model_config import AttentionKind, Grid, Positions, Recompute
+from vidkit.model_config import AttentionKind, Grid, Positions
 from vidkit.models.lsa import LocalityAttention
+
+Result = TypeVar("Result", Tensor, "tuple[Tensor, Tensor]")
 
 
 def sincos_table(coordinates_N: Tensor, width: int) -> Tensor:
@@ -88,28 +90,38 @@ def make_blocks(
     return nn.ModuleList(blocks)
 
 
-def run_blocks(blocks: Iterable[nn.Module], x_BND: Tensor, recompute: Recompute = "none") -> Tensor:
+#: What a block keeps for the backward pass; "cheap" is `run_block`'s own.
+Keeping = Literal["none", "cheap", "light", "full"]
+
+
+def run_blocks(blocks: Iterable[nn.Module], x_BND: Tensor, recompute: Keeping = "none") -> Tensor:
     """Blocks one after another: (B, N, D) -> (B, N, D)."""
     for block in blocks:
         x_BND = run_block(block, x_BND, recompute)
     return x_BND
 
 
-def run_block(block: Any, x_BND: Tensor, recompute: Recompute = "none", start: int = 0) -> Tensor:
+def run_block(block: Any, x_BND: Tensor, recompute: Keeping = "none", start: int = 0) -> Tensor:
     """`block(x)[:, start:]` without the queries, projections and MLP of the first `start` tokens.
 
     Every token still serves as key and value, so the result is the same.
 
-    What is kept for the backward pass, in widths per token (at an MLP ratio of 4): 16 with "none"; 6 with "light",
-    which computes the part after the attention again, but for its last product; 1 with "full".
+    What is kept for the backward pass, in widths per token (at an MLP ratio of 4): 16 with "none"; 10 with "cheap",
+    which computes norms and activations again; 5 with "light", which computes the whole part after the attention
+    again, but for its last product; 1 with "full".
     """
     if recompute == "none" or not torch.is_grad_enabled():
         return whole_block(block, x_BND, start)
     if recompute == "full":
         return join([again_in_backward(block, whole_block, block, part, start) for part in cpu_parts(x_BND)])
-    return join(
-        [again_in_backward(block, finish, block, x[:, start:], attend(block, x, start)) for x in cpu_parts(x_BND)]
-    )
+    parts = []
+    for part in cpu_parts(x_BND):
+        mixed, shown = attend(block, part, start, keep_norm=False), part[:, start:]
+        if recompute == "light":
+            parts.append(again_in_backward(block, finish, block, shown, mixed))
+        else:
+            parts.append(finish(block, shown, mixed, keep_all=False))
+    return join(parts)
 
 
 #: Tokens that one call on a CPU works on, where its activations are not kept anyway.
@@ -137,14 +149,17 @@ def join(parts: list[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
-def again_in_backward(module: nn.Module, function: Callable[..., Tensor], *args: Any) -> Tensor:
-    """`function(*args)`, keeping only its arguments: the backward pass computes the rest again."""
+def again_in_backward(module: nn.Module, function: Callable[..., Result], *args: Any) -> Result:
+    """`function(*args)`, keeping only its arguments: the backward pass computes the rest again.
+
+    A product at the end of `function` is not computed again: it stops once it has what the backward pass needs.
+    """
     # What is dropped at random must be dropped again; without dropout the generators need not be saved.
     randomised = any(
         (isinstance(part, nn.Dropout) and part.p > 0) or type(part).__name__ == "DropPath"
         for part in module.modules()
     )
-    result: Tensor = checkpoint(function, *args, use_reentrant=False, preserve_rng_state=randomised)
+    result: Result = checkpoint(function, *args, use_reentrant=False, preserve_rng_state=randomised)
     return result
 
 
@@ -153,24 +168,24 @@ def whole_block(block: Any, x_BND: Tensor, start: int) -> Tensor:
     return result
 
 
-def attend(block: Any, x_BND: Tensor, start: int) -> Tensor:
+def attend(block: Any, x_BND: Tensor, start: int, keep_norm: bool = True) -> Tensor:
     """The first half of a block up to its attention: (B, N, D) -> (B, N - start, D), without the projection.
 
-    Together with `finish` this is `block.forward` of timm for the blocks that `make_blocks` makes.
+    Together with `finish` this is `block.forward` of timm for the blocks that `make_blocks` makes. `keep_norm`
+    False: what the norm gives is computed again in the backward pass.
     """
-    attention, linear = block.attn, nn.functional.linear
+    attention = block.attn
     batch, tokens, width = x_BND.shape
     heads = attention.num_heads
-    normed_BND = block.norm1(x_BND)
-    if start == 0:
-        qkv = attention.qkv(normed_BND).view(batch, tokens, 3, heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+    if keep_norm:
+        q_BMD, kv_BNC = queries_keys_values(block, x_BND, start)
     else:
-        weight, bias = attention.qkv.weight, attention.qkv.bias
-        q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
-        q = linear(normed_BND[:, start:], weight[:width], q_bias).view(batch, tokens - start, heads, -1)
-        kv = linear(normed_BND, weight[width:], kv_bias).view(batch, tokens, 2, heads, -1)
-        q, (k, v) = q.transpose(1, 2), kv.permute(2, 0, 3, 1, 4).unbind(0)
+        q_BMD, kv_BNC = again_in_backward(block.norm1, queries_keys_values, block, x_BND, start)
+    if start == 0:
+        q, k, v = kv_BNC.view(batch, tokens, 3, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+    else:
+        q = q_BMD.view(batch, tokens - start, heads, -1).transpose(1, 2)
+        k, v = kv_BNC.view(batch, tokens, 2, heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
     if isinstance(attention, LocalityAttention):
         mixed = attention.mix(q, k, v, start)
     else:
@@ -179,11 +194,44 @@ def attend(block: Any, x_BND: Tensor, start: int) -> Tensor:
     return mixed.transpose(1, 2).reshape(batch, tokens - start, width)
 
 
-def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> Tensor:
-    """The rest of a block: projection and residual, MLP and residual."""
+def queries_keys_values(block: Any, x_BND: Tensor, start: int) -> tuple[Tensor, Tensor]:
+    """Queries of the tokens from `start` on (B, N - start, D), keys and values of all (B, N, 2 D), side by side.
+
+    With `start` 0 one product gives all three, (B, N, 3 D), and the first tensor is empty.
+    """
+    attention, linear = block.attn, nn.functional.linear
+    normed_BND = block.norm1(x_BND)
+    if start == 0:
+        return x_BND.new_empty(0), attention.qkv(normed_BND)
+    width = x_BND.shape[-1]
+    weight, bias = attention.qkv.weight, attention.qkv.bias
+    q_bias, kv_bias = (None, None) if bias is None else (bias[:width], bias[width:])
+    return linear(normed_BND[:, start:], weight[:width], q_bias), linear(normed_BND, weight[width:], kv_bias)
+
+
+def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor, keep_all: bool = True) -> Tensor:
+    """The rest of a block: projection and residual, MLP and residual.
+
+    `keep_all` False: what the norm and the activation give is computed again in the backward pass.
+    """
     x_BMD = x_BMD + block.drop_path1(block.attn.proj_drop(block.attn.proj(mixed_BMD)))
-    result: Tensor = x_BMD + block.drop_path2(block.mlp(block.norm2(x_BMD)))
+    if keep_all:
+        change_BMD = block.mlp(block.norm2(x_BMD))
+    else:
+        hidden_BMF = again_in_backward(block.norm2, widen, block, x_BMD)
+        change_BMD = again_in_backward(block.mlp, narrow, block, hidden_BMF)
+    result: Tensor = x_BMD + block.drop_path2(change_BMD)
     return result
+
+
+def widen(block: Any, x_BMD: Tensor) -> Tensor:
+    hidden_BMF: Tensor = block.mlp.fc1(block.norm2(x_BMD))
+    return hidden_BMF
+
+
+def narrow(block: Any, hidden_BMF: Tensor) -> Tensor:
+    change_BMD: Tensor = block.mlp.drop2(block.mlp.fc2(block.mlp.act(hidden_BMF)))
+    return change_BMD
 
 
 def init_weights(model: nn.Module, *, linear: str = "xavier", generator: torch.Generator | None = None) -> None:

@@ -1,7 +1,7 @@
 """Few-shot accuracy of several learners on classes that none of them has seen, with 95 % intervals.
 
 All learners see the same features, standardised by the mean and the deviation of each number over the meta-train
-clips, and the same test episodes; networks that read episodes as sequences see principal components.
+clips, and the same test episodes; networks see principal components.
 
 Shapes: n clips, D width, E episodes, Q queries of an episode, T steps.
 """
@@ -31,7 +31,7 @@ from vidkit.data.shards import write_atomically
 from vidkit.errors import ConfigError
 from vidkit.train.fewshot_config import MOST_INSTANCES, FewshotConfig
 from vidkit.train.fewshot_features import ClipFeatures
-from vidkit.train.fewshot_learners import LEARNERS, RECURRENT, needs_training
+from vidkit.train.fewshot_learners import LEARNERS, NETWORKS, needs_training
 from vidkit.train.fewshot_recurrent import MannLearner, sequence_pool, stack_sequences
 from vidkit.train.fewshot_training import Pool, Report, predict_all, stack
 from vidkit.train.selftest import by_instance
@@ -74,6 +74,8 @@ class Row:
     half_width: float
     """Of the 95 % interval over episodes."""
     chance: float
+    classes: int
+    """Usable classes of meta-test: the interval is for episodes of these, and says nothing of others."""
     by_instance: tuple[Instance, ...]
     """Empty but for "mann"."""
     instances: int | None
@@ -153,7 +155,7 @@ def evaluate(
     values, standardised = standardise(features.array, clips, split)
     features_nD = torch.from_numpy(values).to(device)
     reduced_nR = features_nD
-    if not RECURRENT.isdisjoint(config.learners) and 0 < config.reduce < values.shape[1]:
+    if not NETWORKS.isdisjoint(config.learners) and 0 < config.reduce < values.shape[1]:
         reduced_nR = torch.from_numpy(reduce(values, clips, split, config.reduce)).to(device)
     facts: dict[str, Any] = {
         "chance": 1 / config.way,
@@ -177,7 +179,7 @@ def evaluate(
         drawn = stack(draw_episodes(test, config.episodes) if published is None else published.episodes)
         for name in config.learners:
             learner = LEARNERS[name](config)
-            inputs = reduced_nR if name in RECURRENT else features_nD
+            inputs = reduced_nR if name in NETWORKS else features_nD
             training = learner.fit(inputs, train, val, seed, report)
             guesses = predict_all(learner, inputs, drawn)
             score_E = (guesses == drawn.query_slots).double().mean(dim=1)
@@ -190,6 +192,7 @@ def evaluate(
                 way=config.way,
                 shot=config.shot,
                 query=config.query,
+                classes=len(test.usable),
                 episodes=len(score_E),
                 seed=seed,
                 accuracy=mean,
@@ -208,12 +211,19 @@ def evaluate(
     return Result(config=config, rows=tuple(rows), summaries=summaries)
 
 
-def check(clips: LabelledClips, split: ClassSplit, config: FewshotConfig) -> None:
+def check(
+    clips: LabelledClips, split: ClassSplit, config: FewshotConfig, *, published: EpisodeList | None = None
+) -> None:
     """Whether the dataset has the episodes and sequences that the settings ask for; needs no features.
+
+    Args:
+        published: as for `evaluate`.
 
     Raises:
         ConfigError: it has not.
     """
+    if published is not None:
+        split, config = _of_list(published, config)
     if not split.test:
         raise ConfigError(
             "the class split has no meta-test class", field="shares", hint="give meta-test a share of the classes"

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 from vidkit.config import Faults
 
-Learner = Literal["proto", "nn", "linear", "mann", "blackbox"]
+Learner = Literal["proto", "nn", "linear", "mann", "blackbox", "maml"]
 LEARNERS: tuple[Learner, ...] = get_args(Learner)
 
 #: Longest sequence of one class where no number is given: that of the published tables.
@@ -36,7 +36,7 @@ class FewshotConfig:
     ridge: float = 1.0
     """Penalty of "linear" as a multiple of the mean squared norm of the centred support features."""
     reduce: int = 64
-    """Principal components of meta-train that "mann" and "blackbox" see instead of longer features: with few clips
+    """Principal components of meta-train that learners with networks see instead of longer features: with few clips
     to learn from, each further input is one more to learn to ignore. 0: the features themselves."""
     steps: int = 600
     """Training steps of the learners that train."""
@@ -49,7 +49,7 @@ class FewshotConfig:
     val_episodes: int = 100
     """Meta-val episodes that choose among ten states of the training."""
     hidden: int = 128
-    """Width of the LSTM of "mann" and of each of the two of "blackbox"."""
+    """Width of the LSTM of "mann", of each of the two of "blackbox", and of the hidden layer of "maml"."""
     slots: int = 64
     """Rows of the MANN's memory."""
     width: int = 40

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.train.fewshot_config import FewshotConfig, Learner
+from vidkit.train.fewshot_maml import MamlLearner
 from vidkit.train.fewshot_recurrent import BlackBoxLearner, MannLearner
 from vidkit.train.fewshot_training import FewshotLearner, Pool, Report, query_loss, train_model
 
@@ -121,12 +122,13 @@ LEARNERS: dict[Learner, Callable[[FewshotConfig], FewshotLearner]] = {
     "linear": Ridge,
     "mann": MannLearner,
     "blackbox": BlackBoxLearner,
+    "maml": MamlLearner,
 }
 
 
-#: Networks that read an episode as a sequence.
-RECURRENT: frozenset[Learner] = frozenset({"mann", "blackbox"})
+#: Learners with networks: they learn from meta-train, and see principal components of long features.
+NETWORKS: frozenset[Learner] = frozenset({"mann", "blackbox", "maml"})
 
 
 def needs_training(learner: Learner, config: FewshotConfig) -> bool:
-    return learner in RECURRENT or (learner == "proto" and config.project > 0)
+    return learner in NETWORKS or (learner == "proto" and config.project > 0)
