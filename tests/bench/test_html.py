@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET  # noqa: N817 - as everybody names it
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 from tests.bench.made_rows import DEFAULT, planned, row
@@ -42,9 +42,9 @@ def test_points_are_where_they_belong(tmp_path: Path) -> None:
     space = "{http://www.w3.org/2000/svg}"
     points = [circle for circle in first.iter(f"{space}circle") if len(circle)]
     assert [point[0].text for point in points] == [
-        "adaptive, 0.8: 50.50 ± 6.35, 2 seeds",
-        "adaptive, 0.9: 52.50 ± 6.35, 2 seeds",
-        "tube, 0.8: 54.50 ± 6.35, 2 seeds",
+        "adaptive, 0.8: 50.50 ± 6.35, seeds: 2",
+        "adaptive, 0.9: 52.50 ± 6.35, seeds: 2",
+        "tube, 0.8: 54.50 ± 6.35, seeds: 2",
     ]
     heights = [float(point.attrib["cy"]) for point in points]
     assert heights == sorted(heights, reverse=True), "higher is better, and y grows downwards"

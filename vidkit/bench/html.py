@@ -128,7 +128,7 @@ def plot(series: dict[str, list[Point]], *, x: str, y: str, joined: bool) -> str
             if point.y.half:
                 top, bottom = (at(point.x, point.y.mean + sign * point.y.half)[1] for sign in (1, -1))
                 parts.append(f'<line x1="{px}" x2="{px}" y1="{top}" y2="{bottom}" stroke="{colour}"/>')
-            said = escape(f"{name}, {point.x:.4g}: {report.written(point.y)}, {point.y.count} seeds")
+            said = escape(f"{name}, {point.x:.4g}: {report.written(point.y)}, seeds: {point.y.count}")
             parts.append(f'<circle cx="{px}" cy="{py}" r="4" fill="{colour}"><title>{said}</title></circle>')
         row = TOP + 10 + 18 * number
         parts.append(f'<circle cx="{WIDTH - RIGHT + 14}" cy="{row}" r="4" fill="{colour}"/>')
