@@ -25,8 +25,7 @@ demo: install $(DEMO)-clips
 		--init $(DEMO)-runs/pretrain/checkpoints/last.pt
 	$(BIN)/vidkit evaluate --data $(DEMO) --checkpoint $(DEMO)-runs/finetune/checkpoints/best.pt --split test
 	$(BIN)/vidkit masks --data $(DEMO) --checkpoint $(DEMO)-runs/pretrain/checkpoints/last.pt --out $(DEMO)-masks.png
-	$(BIN)/vidkit fewshot --data $(DEMO) --init $(DEMO)-runs/pretrain/checkpoints/last.pt \
-		--way 2 --shot 1 --query 4 --episodes 600 --learner proto --learner mann
+	$(BIN)/vidkit fewshot --data $(DEMO) --way 2 --shot 1 --query 4 --learner proto --learner mann
 
 $(DEMO)-clips: | install
 	$(BIN)/vidkit synth demo --out $@ --clips 1200
