@@ -2,8 +2,8 @@
 the last line of its output.
 
 Every contender takes whole steps on clips made of noise: forward, backward, AdamW, in float32, with the arithmetic
-of AdaMAE's released code: its rounding of the visible tokens, its sampling loss, which trains the tokenizer too, its
-dropout. All of them import the same libraries.
+of AdaMAE's released code: its rounding of the visible tokens, its sampling loss, which trains the tokenizer too,
+its dropout. All of them import the same libraries.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ def released_model(tree: Path, config: AdaMAEConfig) -> Any:
 
 
 def released_loss(model: Any, config: AdaMAEConfig, video: Tensor) -> tuple[Tensor, Tensor]:
-    """The training script's loss of clips in [0, 1], and the mask that the model drew, (B, N), True where hidden."""
+    """The training script's loss of clips in [0, 1], and the mask the model drew: (B, N), True where hidden."""
     vit = config.encoder
     with torch.no_grad():
         mean, std = (torch.tensor(value).view(-1, 1, 1, 1) for value in (vit.pixel_mean, vit.pixel_std))

@@ -18,6 +18,7 @@ TINY = [
     "model.encoder.depth=2",
     "model.encoder.heads=2",
     "model.encoder.patch=8",
+    "model.encoder.positions=1d",  # other projects know no others
     "model.decoder.width=16",
     "model.decoder.depth=1",
     "model.decoder.heads=2",

@@ -123,6 +123,8 @@ def test_resumed_runs_learn_the_same(
 SCRIPT = """
 import sys
 from pathlib import Path
+import torch
+torch.set_num_threads(1)
 from tests.train import small
 from vidkit.train import pretrain
 from vidkit.train_config import LogConfig
