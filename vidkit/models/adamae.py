@@ -202,14 +202,15 @@ class AdaMAE(nn.Module):
         """Whether gradients of decoder and sampler are taken within the forward pass: see `_reconstruct_early`."""
         if self.config.recompute.decoder == "none" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
             return False
-        return len(part_slices(*inputs_BNQ.shape[:2], inputs_BNQ.device)) > 1
+        return len(part_slices(inputs_BNQ)) > 1
 
     def _tokenize(self, inputs_BNQ: Tensor) -> Tensor:
         """All tokens. What is kept is the pixels, not their normalised values, where recomputation is asked for."""
         if not torch.is_grad_enabled():
             return join([self.tokenizer(part) for part in cpu_parts(inputs_BNQ)])
         if self.config.recompute.sampler == "none":
-            return self.tokenizer(inputs_BNQ)
+            tokens_BND: Tensor = self.tokenizer(inputs_BNQ)
+            return tokens_BND
         return join([again_in_backward(self.tokenizer, self.tokenizer, part) for part in cpu_parts(inputs_BNQ)])
 
     def encode(self, visible_BVD: Tensor, keep_BV: Tensor) -> Tensor:
@@ -269,8 +270,10 @@ class AdaMAE(nn.Module):
         modules = (self.project, self.decoder, self.decoder_norm, self.head)
         weights = [self.mask_token, *(p for module in modules for p in module.parameters())]
         weights = [p for p in weights if p.requires_grad]
-        errors, latent_gradients, gradients = [], [], []
-        for part in part_slices(*patches_BNP.shape[:2], patches_BNP.device):
+        errors: list[Tensor] = []
+        latent_gradients: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for part in part_slices(patches_BNP):
             latent = latent_BVD[part].detach().requires_grad_()
             tail = self.decode(latent, keep_BV[part], masked_BM[part], "cheap")
             found = self.errors_once(tail, take(patches_BNP[part], masked_BM[part]))
@@ -278,7 +281,8 @@ class AdaMAE(nn.Module):
             first, *others = ahead.gradients(found.sum() / masked_BM.numel(), [latent, *weights])
             latent_gradients.append(first)
             if gradients:
-                torch._foreach_add_(gradients, others)
+                for gradient, other in zip(gradients, others, strict=True):
+                    gradient.add_(other)
             else:
                 gradients = others
         errors_BM = torch.cat(errors)

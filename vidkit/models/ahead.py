@@ -27,7 +27,7 @@ def attach(value: Tensor, inputs: Sequence[Tensor], gradients: list[Tensor]) -> 
     Takes over `gradients`: the list is emptied, and its tensors are changed and handed on by the backward pass,
     which can run once, as usual.
     """
-    attached: Tensor = _Attach.apply(value.detach(), gradients, *inputs)  # type: ignore[no-untyped-call]
+    attached: Tensor = _Attach.apply(value.detach(), gradients, *inputs)
     return attached
 
 

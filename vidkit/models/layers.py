@@ -133,13 +133,14 @@ def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
 
     Elsewhere, and for a small batch, the batch as it is: one call, whatever its size.
     """
-    slices = part_slices(*x_BND.shape[:2], x_BND.device)
+    slices = part_slices(x_BND)
     return (x_BND,) if len(slices) == 1 else tuple(x_BND[part] for part in slices)
 
 
-def part_slices(batch: int, tokens: int, device: torch.device) -> list[slice]:
+def part_slices(x_BND: Tensor) -> list[slice]:
     """The clips of each part; see `cpu_parts`."""
-    if device.type != "cpu" or batch * tokens <= CPU_TOKENS:
+    batch, tokens, _ = x_BND.shape
+    if x_BND.device.type != "cpu" or batch * tokens <= CPU_TOKENS:
         return [slice(0, batch)]
     clips = max(1, CPU_TOKENS // tokens)
     return [slice(first, first + clips) for first in range(0, batch, clips)]
