@@ -77,15 +77,15 @@ JOBS: dict[str, Job] = {
     "tinyvirat": Job(
         title="64x64, TinyVIRAT-like (10 to 128 px, 2 to 150 frames)", source="tinyvirat", clips=1500, **_SMALL
     ),
-    "k400": Job(title="256 px, Kinetics-like (340x256, 10 s)", source="kinetics", clips=48, **_LARGE),
+    "k400": Job(title="256 px, Kinetics-like (340x256, 10 s)", source="kinetics", clips=96, **_LARGE),
     "k400-real": Job(
-        title="256 px, two filmed clips (340x256, 10 s)", source="kinetics", clips=32, real=True, **_LARGE
+        title="256 px, two filmed clips (340x256, 10 s)", source="kinetics", clips=64, real=True, **_LARGE
     ),
 }
 
 
 def vidkit_command(job: Job, source: Path, spec: Path, clips: int) -> list[str]:
-    """The command without --out. One split and a few shards a worker, so that the end of the job, where one
+    """The command without --out. One split and many shards a worker, so that the end of the job, where one
     worker may wait for the other, weighs no more than in a large build."""
     classes = "kinetics400" if job.source == "kinetics" else 'tinyvirat26"\nmulti_label = true\nversion = "v1'
     spec.write_text(
@@ -93,7 +93,7 @@ def vidkit_command(job: Job, source: Path, spec: Path, clips: int) -> list[str]:
         f'[[sources]]\nname = "{job.source}"\nkind = "{job.source}"\nclasses = "{classes}"\n'
         'splits = { train = "train", test = "train" }\n'
     )
-    shard = str(max(1, clips // (4 * WORKERS)))
+    shard = str(max(1, clips // (16 * WORKERS)))
     command = [*common.program("vidkit"), "build-dataset", os.fspath(spec), f"--{job.source}", os.fspath(source)]
     return [*command, "--workers", str(WORKERS), "--clips-per-shard", shard, "--max-failures", "0"]
 

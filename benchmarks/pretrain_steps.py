@@ -263,13 +263,15 @@ def steps(job: dict[str, Any]) -> dict[str, Any]:
     """Seconds of each step but the first one, in which the optimiser makes its state; memory of the process."""
     started = memory("VmRSS")
     step = CONTENDERS[job["contender"]](job)
-    seconds, losses = [], []
+    seconds, processor, losses = [], [], []
     for _ in range(job["steps"] + 1):
-        begun = time.perf_counter()
+        begun, used = time.perf_counter(), time.process_time()
         losses.append(step().item())
         seconds.append(round(time.perf_counter() - begun, 4))
+        processor.append(round(time.process_time() - used, 4))
     return {
         "seconds": seconds[1:],
+        "cpu_s": processor[1:],
         "first_s": seconds[0],
         "peak_gb": round(memory("VmHWM"), 4),
         "imports_gb": round(started, 4),

@@ -129,13 +129,74 @@ def test_recomputation_changes_no_gradient(mode: Any) -> None:
     assert_same(gradients(saving), gradients(plain), 1e-6)
 
 
-def test_parts_on_a_cpu_change_no_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = RecomputeConfig(encoder="light", decoder="light", sampler="light")
-    plain, saving = build(MINI).eval(), build(replace(MINI, recompute=settings)).eval()
-    monkeypatch.setattr(layers, "CPU_TOKENS", 64)
+LIGHT = RecomputeConfig(encoder="light", decoder="light", sampler="light")
+
+
+def in_parts(config: AdaMAEConfig, monkeypatch: pytest.MonkeyPatch, recompute: RecomputeConfig = LIGHT) -> AdaMAE:
+    """A model that works on two clips at a time, with the gradients of decoder and sampler in the forward pass."""
+    monkeypatch.setattr(layers, "CPU_TOKENS", 2 * config.encoder.tokens)
+    return build(replace(config, recompute=recompute)).eval()
+
+
+@pytest.mark.parametrize("mode", ["light", "full"])
+def test_parts_on_a_cpu_change_no_gradient(
+    config: AdaMAEConfig, mode: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps' gradients add up, each with a factor of its own: what accumulation and gradient scaling do."""
+    settings = RecomputeConfig(encoder=mode, decoder=mode, sampler=mode)
+    plain, saving = build(config).eval(), in_parts(config, monkeypatch, settings)
     for model in (plain, saving):
-        model(clips(MINI, batch=5), mask_generator(0, 0, 0)).loss.backward()
-    assert_same(gradients(saving), gradients(plain), 1e-5)
+        for step, factor in enumerate((0.5, 3.0)):
+            out = model(clips(config, batch=5, seed=step), mask_generator(0, step, 0))
+            (factor * out.loss).backward()
+    assert_same(gradients(saving), gradients(plain), 2e-5)
+
+
+def test_parts_on_a_cpu_change_no_figure(config: AdaMAEConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    video = clips(config, batch=5)
+    whole = build(config).eval()(video, mask_generator(0, 0, 0))
+    parts = in_parts(config, monkeypatch)(video, mask_generator(0, 0, 0))
+    assert torch.equal(parts.keep, whole.keep)
+    for name in ("loss", "reconstruction_loss", "sampling_loss", "sampler_entropy", "motion_overlap"):
+        expected, found = getattr(whole, name), getattr(parts, name)
+        assert (found is None) == (expected is None), name
+        assert found is None or found.item() == pytest.approx(expected.item(), rel=1e-5), name
+
+
+def test_early_gradients_serve_one_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    out = in_parts(MINI, monkeypatch)(clips(MINI, batch=4))
+    out.loss.backward(retain_graph=True)
+    with pytest.raises(RuntimeError, match="serve one backward pass only"):
+        out.loss.backward()
+
+
+def test_early_gradients_leave_frozen_weights_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sampler as a whole, a part of the decoder, and everything before it."""
+    frozen = ("sampler.", "decoder.0.", "encoder", "project", "tokenizer.")
+    whole, parts = build(MINI).eval(), in_parts(MINI, monkeypatch)
+    for model in (whole, parts):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+        model(clips(MINI, batch=4), mask_generator(0, 0, 0)).loss.backward()
+    assert all(not name.startswith(frozen) for name in gradients(parts))
+    assert_same(gradients(parts), gradients(whole), 1e-5)
+
+
+def test_early_gradients_in_half_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, parts = build(MINI).eval(), in_parts(MINI, monkeypatch)
+    for model in (whole, parts):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            out = model(clips(MINI, batch=4), mask_generator(0, 0, 0))
+        out.loss.backward()
+    assert_same(gradients(parts), gradients(whole), 0.05)
+
+
+def test_nothing_is_differentiated_where_no_gradient_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, video = in_parts(MINI, monkeypatch), clips(MINI, batch=4)
+    with torch.no_grad():
+        assert not model(video).loss.requires_grad
+    model.predict(video)
+    assert not gradients(model)
 
 
 def test_sampling_loss_reaches_the_sampler_and_nothing_else() -> None:
