@@ -27,7 +27,8 @@ class TokenSampler(nn.Module):
         super().__init__()
         settings = config.sampler
         width = config.encoder.width // settings.width_divisor
-        self.recompute: Recompute = config.recompute.sampler
+        # "mlp" has no blocks: what it keeps is small, and attention cannot be told from the rest
+        self.recompute: Recompute = config.recompute.sampler if settings.kind == "mha" else "none"
         reduce = settings.width_divisor > 1
         self.reduce: nn.Module = nn.Linear(config.encoder.width, width) if reduce else nn.Identity()
         self.positions = nn.Parameter(torch.zeros(config.encoder.tokens, width))
