@@ -39,9 +39,8 @@ from vidkit.model_config import (
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.foreign import read_foreign
 from vidkit.models.masking import mask_generator, num_visible
-from vidkit.train.allocator import give_memory_back
 
-LEAN = RecomputeConfig(encoder="light", decoder="light", sampler="light")
+LEAN = RecomputeConfig(decoder="cheap", sampler="cheap")
 
 #: As in the released training script and the paper's Table 4.
 ADAMW: dict[str, Any] = {"lr": 1.5e-4, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.05}
@@ -102,11 +101,6 @@ def vidkit_step(job: dict[str, Any], recompute: RecomputeConfig, compiled: bool 
     return step
 
 
-def lean_step(job: dict[str, Any]) -> Step:
-    give_memory_back()
-    return vidkit_step(job, LEAN)
-
-
 def reference_step(job: dict[str, Any]) -> Step:
     config = settings(job["size"])
     video, keep = noise(config, job["batch"]), some_mask(config, job["batch"])
@@ -139,19 +133,12 @@ def released_step(job: dict[str, Any]) -> Step:
     return step
 
 
-def released_in_our_allocator(job: dict[str, Any]) -> Step:
-    give_memory_back()
-    return released_step(job)
-
-
 CONTENDERS: dict[str, Callable[[dict[str, Any]], Step]] = {
     "released": released_step,
     "reference": reference_step,
     "vidkit, plain": partial(vidkit_step, recompute=RecomputeConfig()),
-    "vidkit": lean_step,
-    "vidkit, default allocator": partial(vidkit_step, recompute=LEAN),
+    "vidkit": partial(vidkit_step, recompute=LEAN),
     "vidkit, plain, compiled": partial(vidkit_step, recompute=RecomputeConfig(), compiled=True),
-    "released, our allocator": released_in_our_allocator,
 }
 
 

@@ -12,7 +12,7 @@ import torch
 from tests.test_cli_train import TINY, command, settings
 from tests.train import small
 from vidkit.cli import main
-from vidkit.commands import ablate, build_dataset
+from vidkit.commands import ablate, build_dataset, synth
 
 MICRO = settings(
     [
@@ -111,12 +111,17 @@ def test_without_data_the_demo_is_built_once(
 ) -> None:
     asked: list[Any] = []
 
-    def build(spec: str, *, out: Path, **options: Any) -> int:
-        asked.append((spec, out))
+    def draw(out: Path, kind: str, *, clips: int) -> Path:
+        assert (kind, clips) == ("demo", ablate.DEMO_CLIPS)
+        return out.with_name("drawn")
+
+    def build(spec: str, *, out: Path, folders: dict[str, Path], **options: Any) -> int:
+        asked.append((spec, out, folders))
         small.dataset(out, train=9, val=6)
         print("on the way")
         return 0
 
+    monkeypatch.setattr(synth, "draw_beside", draw)
     monkeypatch.setattr(build_dataset, "run", build)
     out = tmp_path / "out"
     given = ["ablate", "--mask", "random", "--ratio", 0.98, "--out", out, "--steps", 0, *MICRO, "--json"]
@@ -127,10 +132,11 @@ def test_without_data_the_demo_is_built_once(
     assert "patches of 4 pixels instead of 8, in every cell: 32 tokens are too few for a ratio of 0.98" in said.err
     assert "recipe tiny" in said.err
     assert command(monkeypatch, *given, "--resume") == 0
-    assert asked == [("demo", out / "data")]
+    assert asked == [("demo", out / "data", {"demo": out / "drawn"})]
 
 
 def test_the_demo_could_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(synth, "draw_beside", lambda out, kind, clips: out)
     monkeypatch.setattr(build_dataset, "run", lambda *args, **kwargs: 1)
     assert command(monkeypatch, "ablate", "--out", tmp_path / "out") == 1
 

@@ -21,7 +21,7 @@ from vidkit.config import Faults
 Strategy = Literal["tube", "random", "frame", "adaptive"]
 Rounding = Literal["matched", "paper"]
 Positions = Literal["1d", "3d"]
-Recompute = Literal["none", "light", "full"]
+Recompute = Literal["none", "cheap", "light", "full"]
 TokenizerKind = Literal["tubelet", "spt"]
 Shifts = Literal["diagonal", "cardinal", "pixel"]
 AttentionKind = Literal["plain", "lsa"]
@@ -187,7 +187,8 @@ class LossConfig:
 class RecomputeConfig:
     """Activations that are computed again in the backward pass instead of being kept.
 
-    "light" keeps a block's attention and computes its MLP again, "full" computes everything in a block again.
+    "cheap" computes norms and activations again, and on a CPU, with "decoder" so, all of the decoder clip by clip;
+    "light" keeps a block's attention and computes its MLP again; "full" computes everything in a block again.
     """
 
     encoder: Recompute = "none"

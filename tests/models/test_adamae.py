@@ -116,7 +116,7 @@ def test_float_clips_count_as_unit_range() -> None:
     assert torch.equal(model(video, keep_BV=keep).loss, model(video.float() / 255, keep_BV=keep).loss)
 
 
-@pytest.mark.parametrize("mode", ["light", "full"])
+@pytest.mark.parametrize("mode", ["cheap", "light", "full"])
 def test_recomputation_changes_no_gradient(mode: Any) -> None:
     """Dropout is on: what is computed again must drop the same values again."""
     settings = RecomputeConfig(encoder=mode, decoder=mode, sampler=mode)
@@ -138,7 +138,7 @@ def in_parts(config: AdaMAEConfig, monkeypatch: pytest.MonkeyPatch, recompute: R
     return build(replace(config, recompute=recompute)).eval()
 
 
-@pytest.mark.parametrize("mode", ["light", "full"])
+@pytest.mark.parametrize("mode", ["cheap", "light", "full"])
 def test_parts_on_a_cpu_change_no_gradient(
     config: AdaMAEConfig, mode: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,7 +40,7 @@ def test_3d_positions_tell_the_axes_apart() -> None:
 
 @pytest.mark.parametrize("start", [0, 1, 7, 15])
 @pytest.mark.parametrize("qkv_bias", [True, False])
-@pytest.mark.parametrize("recompute", ["none", "light", "full"])
+@pytest.mark.parametrize("recompute", ["none", "cheap", "light", "full"])
 def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any) -> None:
     torch.manual_seed(0)
     (block,) = make_blocks(1, 24, 4, 2.0, qkv_bias=qkv_bias)
@@ -58,7 +58,7 @@ def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any
         assert torch.allclose(whole, part, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("mode", ["light", "full"])
+@pytest.mark.parametrize("mode", ["cheap", "light", "full"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_recomputed_blocks_give_the_same_gradients(mode: Any, precision: torch.dtype) -> None:
     torch.manual_seed(0)

@@ -14,7 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from vidkit.ablation_config import Grid, MeasureConfig, check_preset
-from vidkit.commands import build_dataset, report
+from vidkit.bench.study_specs import chosen
+from vidkit.commands import build_dataset, report, synth
 from vidkit.commands.output import command_line, console, print_json
 from vidkit.commands.training import default_recipe
 from vidkit.data.dataset import DATASET_JSON, open_dataset, read_facts
@@ -24,6 +25,9 @@ from vidkit.settings import changed
 
 if TYPE_CHECKING:
     from vidkit.bench.cells import Job, Wanted
+
+#: Of the embedded dataset. With the 240 of `build-dataset demo`, 168 of them for training, nothing is learnt.
+DEMO_CLIPS = 1200
 
 #: Settings that cells or other options decide: changed by --set, they would have no effect.
 DECIDED = {
@@ -59,6 +63,11 @@ def run(options: Options) -> int:
         0 done; 1 a cell failed; 130 interrupted.
     """
     _check(options)
+    study = chosen(tuple(options.presets))
+    if study is not None:
+        from vidkit.commands import studies
+
+        return studies.run(options, study)
     name, recipe = _recipe(options)
     from vidkit.bench.cells import plan
 
@@ -155,19 +164,20 @@ def _run(options: Options, jobs: Sequence[Job]) -> int:
 
 
 def _demo(out: Path) -> Path:
-    """The embedded dataset of generated clips, built once.
+    """The embedded dataset of generated clips, built once beside its clips.
 
     Raises:
         BuildError: it could not be built.
     """
     if (out / DATASET_JSON).exists() and read_facts(out)["status"] == "complete":
         return out
-    print(f"no --data: building the demo of generated clips in {out}", file=sys.stderr)
+    print(f"no --data: building the demo of {DEMO_CLIPS:,} generated clips in {out}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
+        clips = synth.draw_beside(out, "demo", clips=DEMO_CLIPS)
         code = build_dataset.run(
             "demo",
             out=out,
-            folders={},
+            folders={"demo": clips},
             annotations=(),
             source_options={},
             workers=0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Mapping
 from functools import partial
@@ -15,6 +14,7 @@ from rich.markup import escape
 
 from vidkit.commands.output import command_line, console, cores, print_json
 from vidkit.commands.plan_report import print_plan, print_result
+from vidkit.commands.synth import draw_beside
 from vidkit.config import SourceOptions
 from vidkit.data.build import BuildSettings, Built, Interrupted, build
 from vidkit.data.planning import (
@@ -28,7 +28,6 @@ from vidkit.data.planning import (
     reconciliation,
 )
 from vidkit.data.progress import Progress
-from vidkit.data.state import lock
 from vidkit.errors import BuildError, ConfigError, display_path
 
 DATA_VARIABLE = "VIDKIT_DATA"
@@ -111,7 +110,6 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
     from dataclasses import replace
 
     from vidkit.data.manifests import load_spec
-    from vidkit.data.synthetic_layouts import write_layout
 
     if request.spec is None:
         log.print(
@@ -122,19 +120,7 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
             "            or: vidkit build-dataset ssv2 --ssv2 DIR",
         )
     out = out or Path("vidkit-demo")
-    clips = out.resolve().with_name(out.resolve().name + "-clips")
-    with lock(out):  # two at once would draw into one folder
-        if not clips.exists():
-            part = clips.with_name(clips.name + ".part")
-            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
-            with Progress("drawing clips", 0) as progress:
-
-                def told(done: int, total: int) -> None:
-                    progress.total = total
-                    progress.advance(by=done - progress.done)
-
-                write_layout("demo", part, seed=0, workers=workers, progress=told)
-            part.rename(clips)
+    clips = draw_beside(out, "demo", workers=workers)
     spec = load_spec("demo")
     return replace(request, spec="demo"), (spec, {"demo": clips}), out
 

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vidkit.model_config import AdaMAEConfig
+from vidkit.model_config import AdaMAEConfig, Recompute
 from vidkit.models import ahead
 from vidkit.models.layers import (
-    Keeping,
     again_in_backward,
     cpu_parts,
     init_weights,
@@ -205,10 +204,10 @@ class AdaMAE(nn.Module):
         return len(part_slices(inputs_BNQ)) > 1
 
     def _tokenize(self, inputs_BNQ: Tensor) -> Tensor:
-        """All tokens. What is kept is the pixels, not their normalised values, where recomputation is asked for."""
+        """All tokens. Unless products are kept, pixels stand by for the backward pass, not their normalised values."""
         if not torch.is_grad_enabled():
             return join([self.tokenizer(part) for part in cpu_parts(inputs_BNQ)])
-        if self.config.recompute.sampler == "none":
+        if self.config.recompute.sampler in ("none", "cheap"):
             tokens_BND: Tensor = self.tokenizer(inputs_BNQ)
             return tokens_BND
         return join([again_in_backward(self.tokenizer, self.tokenizer, part) for part in cpu_parts(inputs_BNQ)])
@@ -231,7 +230,7 @@ class AdaMAE(nn.Module):
         return self.encode(tokens_BND, everything_BN).mean(dim=1)
 
     def decode(
-        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Keeping | None = None
+        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Recompute | None = None
     ) -> Tensor:
         """Features of the visible tokens -> the decoder's output at masked ones, before norm and head (B, M, E).
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vidkit.model_config import AttentionKind, Grid, Positions
+from vidkit.model_config import AttentionKind, Grid, Positions, Recompute
 from vidkit.models.lsa import LocalityAttention
 
 Result = TypeVar("Result", Tensor, "tuple[Tensor, Tensor]")
@@ -90,18 +90,14 @@ def make_blocks(
     return nn.ModuleList(blocks)
 
 
-#: What a block keeps for the backward pass; "cheap" is `run_block`'s own.
-Keeping = Literal["none", "cheap", "light", "full"]
-
-
-def run_blocks(blocks: Iterable[nn.Module], x_BND: Tensor, recompute: Keeping = "none") -> Tensor:
+def run_blocks(blocks: Iterable[nn.Module], x_BND: Tensor, recompute: Recompute = "none") -> Tensor:
     """Blocks one after another: (B, N, D) -> (B, N, D)."""
     for block in blocks:
         x_BND = run_block(block, x_BND, recompute)
     return x_BND
 
 
-def run_block(block: Any, x_BND: Tensor, recompute: Keeping = "none", start: int = 0) -> Tensor:
+def run_block(block: Any, x_BND: Tensor, recompute: Recompute = "none", start: int = 0) -> Tensor:
     """`block(x)[:, start:]` without the queries, projections and MLP of the first `start` tokens.
 
     Every token still serves as key and value, so the result is the same.
@@ -117,10 +113,7 @@ def run_block(block: Any, x_BND: Tensor, recompute: Keeping = "none", start: int
     parts = []
     for part in cpu_parts(x_BND):
         mixed, shown = attend(block, part, start, keep_norm=False), part[:, start:]
-        if recompute == "light":
-            parts.append(again_in_backward(block, finish, block, shown, mixed))
-        else:
-            parts.append(finish(block, shown, mixed, keep_all=False))
+        parts.append(finish(block, shown, mixed, recompute))
     return join(parts)
 
 
@@ -210,19 +203,33 @@ def queries_keys_values(block: Any, x_BND: Tensor, start: int) -> tuple[Tensor, 
     return linear(normed_BND[:, start:], weight[:width], q_bias), linear(normed_BND, weight[width:], kv_bias)
 
 
-def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor, keep_all: bool = True) -> Tensor:
+def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor, recompute: Recompute = "none") -> Tensor:
     """The rest of a block: projection and residual, MLP and residual.
 
-    `keep_all` False: what the norm and the activation give is computed again in the backward pass.
+    The MLP's dropout is never computed again: its mask stands after the last product, which would have to be
+    computed again as well to draw it.
     """
-    x_BMD = x_BMD + block.drop_path1(block.attn.proj_drop(block.attn.proj(mixed_BMD)))
-    if keep_all:
-        change_BMD = block.mlp(block.norm2(x_BMD))
+    if recompute == "light":
+        x_BMD, change_BMD = again_in_backward(block, mix_and_change, block, x_BMD, mixed_BMD)
     else:
-        hidden_BMF = again_in_backward(block.norm2, widen, block, x_BMD)
-        change_BMD = again_in_backward(block.mlp, narrow, block, hidden_BMF)
-    result: Tensor = x_BMD + block.drop_path2(change_BMD)
+        x_BMD = add_mixed(block, x_BMD, mixed_BMD)
+        if recompute == "cheap":
+            hidden_BMF = again_in_backward(block.norm2, widen, block, x_BMD)
+            change_BMD = again_in_backward(block.mlp.act, narrow, block, hidden_BMF)
+        else:
+            change_BMD = narrow(block, widen(block, x_BMD))
+    result: Tensor = x_BMD + block.drop_path2(block.mlp.drop2(change_BMD))
     return result
+
+
+def mix_and_change(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> tuple[Tensor, Tensor]:
+    x_BMD = add_mixed(block, x_BMD, mixed_BMD)
+    return x_BMD, narrow(block, widen(block, x_BMD))
+
+
+def add_mixed(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> Tensor:
+    summed: Tensor = x_BMD + block.drop_path1(block.attn.proj_drop(block.attn.proj(mixed_BMD)))
+    return summed
 
 
 def widen(block: Any, x_BMD: Tensor) -> Tensor:
@@ -231,7 +238,8 @@ def widen(block: Any, x_BMD: Tensor) -> Tensor:
 
 
 def narrow(block: Any, hidden_BMF: Tensor) -> Tensor:
-    change_BMD: Tensor = block.mlp.drop2(block.mlp.fc2(block.mlp.act(hidden_BMF)))
+    """Without the dropout after it."""
+    change_BMD: Tensor = block.mlp.fc2(block.mlp.act(hidden_BMF))
     return change_BMD
 
 
