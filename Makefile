@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo test lint slow full-composite label-fraction bench clean
+.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest bench clean
 
 install: $(VENV)/.installed
 
@@ -38,6 +38,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# tokens, MACs, memory, shards, losses and ratios of speed against those kept in the repository; part of CI
+regress: install
+	$(BIN)/vidkit bench regress --baseline benchmarks/results/regress.json
+
 # minutes long; not part of CI
 slow: install
 	$(BIN)/python -m pytest -m slow
@@ -49,6 +53,10 @@ full-composite: install
 # a pre-trained encoder against one from scratch, 10 % of the labels, 3 seeds; about ten minutes on 2 cores
 label-fraction: install
 	$(BIN)/python -m benchmarks.label_fraction
+
+# does the memory-augmented network learn, as published; a quarter of an hour on one core
+mann-selftest: install
+	$(BIN)/python -m benchmarks.mann_selftest
 
 bench: install
 	$(BIN)/python -m benchmarks.bench_build

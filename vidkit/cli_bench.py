@@ -27,7 +27,9 @@ def ablate(
     ratio: Annotated[
         list[float] | None, typer.Option(help="Share of tokens that is hidden.", show_default=False)
     ] = None,
-    seed: Annotated[list[int] | None, typer.Option(help="By default 0.", show_default=False)] = None,
+    seed: Annotated[
+        list[int] | None, typer.Option(help="By default 0; 0, 1 and 2 for studies.", show_default=False)
+    ] = None,
     decoder_depth: Annotated[
         list[int] | None, typer.Option(help="Blocks of the decoder.", show_default=False)
     ] = None,
@@ -47,7 +49,8 @@ def ablate(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="masks (four strategies at five ratios), or table1a to table1f: the paper's. May be repeated.",
+            help="masks (four strategies at five ratios), or table1a to table1f: the paper's; may be repeated. "
+            "Or a study: reconstruction, mask-ratio or meta.",
             show_default=False,
         ),
     ] = None,
@@ -89,7 +92,7 @@ def ablate(
         "samplers": sampler,
         "epochs": epochs,
         "tokenizers": tokenizer,
-        "seeds": seed or [0],
+        "seeds": seed,
     }
     options = command.Options(
         data=data,
@@ -110,20 +113,37 @@ def ablate(
 
 def report(
     folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of `vidkit ablate`.")],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Of two DIRs: what changed from the first to the second.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write CSV.", show_default=False)] = None,
     markdown: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write Markdown.", show_default=False)
     ] = None,
     html: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write one page with the table and plots.", show_default=False),
+        typer.Option(
+            metavar="FILE", help="Write one page with the table, plots, and pictures of masks.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="The dataset, for the pictures of --html; by default DIR/data, as without --data in `ablate`.",
+            show_default=False,
+        ),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the table of an ablation's results: mean and 95 % interval over seeds, the paper's figures beside."""
+    """Print the table of an ablation's results: mean and 95 % interval over seeds, each cell against the best
+    other one, and the paper's figures beside.
+    """
     from vidkit.commands import report as command
 
-    raise typer.Exit(command.run(folders, csv=csv, markdown=markdown, html=html, as_json=json))
+    code = command.run(folders, csv=csv, markdown=markdown, html=html, as_json=json, compare=compare, data=data)
+    raise typer.Exit(code)
 
 
 def loader(
@@ -173,10 +193,32 @@ def loader(
     raise typer.Exit(code)
 
 
+def regress(
+    baseline: Annotated[
+        Path, typer.Option(metavar="FILE", help="What to compare with; --update writes it.")
+    ] = Path("benchmarks/results/regress.json"),
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline anew, and show what is different.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="exact (what is deterministic) or ratios (of speed); both by default.", show_default=False
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Has anything got worse: tokens, MACs, memory, shards, losses, and speed beside plain ways; 1 if so."""
+    from vidkit.commands import bench_regress as command
+
+    raise typer.Exit(command.run(baseline, update=update, only=only, as_json=json))
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the commands to `app`."""
     bench = typer.Typer(help="Measure parts of the way from shards to models.", no_args_is_help=True)
     bench.command()(loader)
+    bench.command()(regress)
     for command in (ablate, report):
         app.command()(command)
     app.add_typer(bench, name="bench")
