@@ -56,6 +56,7 @@ def test_from_a_grid_to_its_table(
     said = capsys.readouterr()
     assert "Ablation, recipe tiny, dataset tiny" in said.out
     assert said.out.count("2 of 2") == 2
+    assert "</svg>" in (out / "report.html").read_text()
     assert "paper (quoted): AdaMAE, Table 1" in said.out
     assert "cell 4 of 4: tube, 0.9, 4 of 32 tokens visible" in said.err
     assert command(monkeypatch, *words(built, out, *grid)) == 2
@@ -75,7 +76,7 @@ def test_from_a_grid_to_its_table(
     )
     assert "2 of 2" not in capsys.readouterr().out
     assert len(csv.read_text().splitlines()) == 3
-    assert (tmp_path / "t.html").read_text().count("<svg") == 2
+    assert (tmp_path / "t.html").read_text().count("<svg") == 4, "accuracy, memory, two losses"
     assert "| paper (quoted) top-1 % |" in markdown.read_text()
 
     results = out / "results.jsonl"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vidkit.ablation_config import Cell
 from vidkit.bench.rows import Kind, PaperFigures, PlannedCell, Row
@@ -35,3 +39,36 @@ def row(plan: PlannedCell, **values: Any) -> Row:
     metrics = {name: values.pop(name) for name in ("top1", "top5", "mAP", "f1") if name in values}
     known: dict[str, Any] = {"status": "ok", "dataset": "d", "label_map_sha256": "0f" * 32, "metrics": metrics}
     return Row(plan=plan, **{**known, **values})
+
+
+def predictions(
+    folder: Path, plan: PlannedCell, right: Sequence[bool], *, clips: Sequence[str] | None = None, classes: int = 3
+) -> dict[str, Any]:
+    """A file of predictions of which these are right, in a mixed order. Returns what the row says of it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    clips = [f"d/{i}" for i in range(len(right))] if clips is None else clips
+    label = [i % classes for i in range(len(right))]
+    choice = [number if hit else (number + 1) % classes for number, hit in zip(label, right, strict=True)]
+    scores = [[0.8 if k == number else 0.1 for k in range(classes)] for number in choice]
+    order = np.random.default_rng(plan.cell.seed + len(plan.cell.mask)).permutation(len(right)).tolist()
+    keys = [f"{i:06d}" for i in order]
+    table = pa.table(
+        {
+            "key": keys,
+            "clip_id": [clips[i] for i in order],
+            "labels": pa.array([[label[i]] for i in order], pa.list_(pa.int64())),
+            "scores": pa.array([scores[i] for i in order], pa.list_(pa.float32())),
+        }
+    )
+    name = f"cells/{plan.config_hash}/predictions.parquet"
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(table, folder / name)
+    text = "\n".join(f"{key} {choice[i]}" for key, i in zip(keys, order, strict=True))
+    return {
+        "top1": sum(right) / len(right),
+        "clips": len(right),
+        "predictions_sha256": hashlib.sha256(text.encode()).hexdigest(),
+        "runs": {"predictions": name},
+    }

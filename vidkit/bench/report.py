@@ -1,200 +1,56 @@
-"""Tables from rows of results: one line a cell, mean and 95 % interval over its seeds, the paper's figures beside.
-
-Rows are all that a table is made of. A cell that was planned and has no row is missing, and is shown so.
+"""Tables of results as text: a line a cell, mean and 95 % interval over its seeds, how it stands against the best
+other cell, and the paper's figures beside.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import math
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from vidkit.ablation_config import Cell
-from vidkit.bench.rows import PLAN, RESULTS, PaperFigures, PlannedCell, Row, read_plan, read_rows
-from vidkit.errors import ConfigError
+from vidkit.bench.estimates import NOTHING, Estimate, estimate, written, written_p
+from vidkit.bench.results import Line, Results, cells, lines, names, read_results
+from vidkit.bench.rows import Row
 
-#: Two-sided 95 % quantiles of Student's t with 1, 2, ... degrees of freedom.
-STUDENT = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
-    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
-    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
-NOTHING = "–"
+__all__ = [
+    "COLUMNS",
+    "FOOTNOTE",
+    "INTERVALS",
+    "NOTHING",
+    "Column",
+    "Estimate",
+    "Line",
+    "Results",
+    "csv_text",
+    "estimate",
+    "lines",
+    "markdown",
+    "notes",
+    "plain",
+    "read_results",
+    "table",
+    "title",
+    "written",
+]
 
 FOOTNOTE = (
     "paper (quoted): AdaMAE, Table 1, as printed: ViT-B on Something-Something v2, memory of pre-training at 16 "
     "clips. Beside it, our rows on our data: the same setting, not the same experiment."
 )
 INTERVALS = "± is half of a 95 % interval (Student's t) over seeds; without it, there is one seed."
-
-
-@dataclass(frozen=True, slots=True)
-class Estimate:
-    """A mean over seeds."""
-
-    mean: float
-    half: float | None
-    """Half of the 95 % interval; None for a single value."""
-    count: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Line:
-    """A line of a table: a cell over its seeds."""
-
-    group: str
-    cell: Cell
-    """Of the first seed."""
-    recipe: str
-    kind: str
-    paper: PaperFigures | None
-    visible: int
-    tokens: int
-    parameters: int
-    forward_macs: int
-    planned: int
-    """Seeds."""
-    rows: tuple[Row, ...]
-    """Of the seeds that came to their end."""
-    status: str
-    """ok, "2 of 3 seeds: ...", "missing" or "failed: ..."."""
-
-    def metric(self, name: str) -> Estimate | None:
-        """In percent."""
-        return estimate([100 * row.metrics[name] for row in self.rows if name in row.metrics])
-
-    def value(self, of: Callable[[Row], float | None]) -> Estimate | None:
-        return estimate([value for value in map(of, self.rows) if value is not None])
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Results:
-    """What a table is made of."""
-
-    planned: tuple[PlannedCell, ...]
-    rows: tuple[Row, ...]
-    dataset: str | None
-
-
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """
-    >>> estimate([1.0, 2.0, 3.0])
-    Estimate(mean=2.0, half=2.4843381, count=3)
-    """
-    if not values:
-        return None
-    count, mean = len(values), statistics.fmean(values)
-    if count == 1:
-        return Estimate(mean, None, 1)
-    t = STUDENT[count - 2] if count - 2 < len(STUDENT) else 1.96
-    return Estimate(mean, round(t * statistics.stdev(values) / math.sqrt(count), 7), count)
-
-
-def read_results(folders: Sequence[Path]) -> Results:
-    """Results of one or more folders that `vidkit ablate` wrote.
-
-    Raises:
-        ConfigError: no results, a damaged file (with its line), results of different datasets.
-    """
-    planned: dict[str, PlannedCell] = {}
-    rows: dict[str, Row] = {}
-    origin: dict[str, Path] = {}
-    for folder in folders:
-        if not (folder / RESULTS).exists() and not (folder / PLAN).exists():
-            raise ConfigError(
-                f"no results in {folder}: neither {RESULTS} nor {PLAN} is there",
-                hint="give the --out of a `vidkit ablate`",
-            )
-        plan = read_plan(folder / PLAN)
-        found = read_rows(folder / RESULTS)
-        planned |= {cell.config_hash: cell for cell in (plan.cells if plan is not None else ())}
-        for row in found:
-            key = row.plan.config_hash
-            planned.setdefault(key, row.plan)
-            if key in rows and rows[key].status == "ok" and row.status == "failed":
-                continue  # it came to its end elsewhere
-            rows[key], origin[key] = row, folder / RESULTS
-    return Results(planned=tuple(planned.values()), rows=tuple(rows.values()), dataset=_one_dataset(rows, origin))
-
-
-def _one_dataset(rows: dict[str, Row], origin: dict[str, Path]) -> str | None:
-    """
-    Raises:
-        ConfigError: rows of different label maps.
-    """
-    first: tuple[str, Row] | None = None
-    for key, row in rows.items():
-        if row.label_map_sha256 is None:
-            continue
-        if first is None:
-            first = key, row
-        elif row.label_map_sha256 != first[1].label_map_sha256:
-            raise ConfigError(
-                f"rows of different datasets do not belong in one table: {_named(first[1])} in "
-                f"{origin[first[0]]}, {_named(row)} in {origin[key]}",
-                hint="make a report of each",
-            )
-    return None if first is None else first[1].dataset
-
-
-def _named(row: Row) -> str:
-    return f"{row.dataset!r} (label map {(row.label_map_sha256 or '')[:12]})"
-
-
-def lines(results: Results) -> tuple[Line, ...]:
-    """A line for each cell, seeds together. One that stands for several rows of the paper has a line for each;
-    lines with a row of the paper come in the paper's order, the others as they were planned.
-    """
-    rows = {row.plan.config_hash: row for row in results.rows}
-    groups: dict[str, list[PlannedCell]] = {}
-    for cell in results.planned:
-        groups.setdefault(cell.group, []).append(cell)
-    found = [line for cells in groups.values() for line in _lines_of(cells, rows)]
-    numbered = {name: i for i, name in enumerate(sorted({line.paper.table for line in found if line.paper}))}
-    tables = all(len(cells[0].paper) > 0 for cells in groups.values())
-    if tables:
-        found.sort(key=lambda line: (numbered[line.paper.table], line.paper.row) if line.paper else (99, 0))
-    return tuple(found)
-
-
-def _lines_of(cells: Sequence[PlannedCell], rows: dict[str, Row]) -> Iterable[Line]:
-    known = [rows[cell.config_hash] for cell in cells if cell.config_hash in rows]
-    done = tuple(row for row in known if row.status == "ok")
-    first = cells[0]
-    for paper in first.paper or (None,):
-        yield Line(
-            group=first.group,
-            cell=first.cell,
-            recipe=first.recipe,
-            kind=first.kind,
-            paper=paper,
-            visible=first.visible,
-            tokens=first.tokens,
-            parameters=first.parameters,
-            forward_macs=first.forward_macs,
-            planned=len(cells),
-            rows=done,
-            status=_status(len(cells), known, len(done)),
-        )
-
-
-def _status(planned: int, known: Sequence[Row], done: int) -> str:
-    reasons = [f"failed: {_one_line(row.reason)}" for row in known if row.status == "failed"]
-    missing = planned - len(known)
-    if done == planned:
-        notes = [_one_line(row.reason) for row in known if row.reason]
-        return "; ".join(["ok", *notes[:1]])
-    parts = reasons[:1] + ([f"{missing} missing" if planned > 1 else "missing"] if missing else [])
-    return (f"{done} of {planned} seeds; " if planned > 1 else "") + "; ".join(parts)
-
-
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "no reason given").split("\n  -> ")[0].split())
+RIVALS = (
+    "To best other: this cell's mean top-1 less that of the best other cell, in points, ± half of a 95 % interval "
+    "over the tested clips, and over seeds as well where both cells have two."
+)
+P_CLIPS = (
+    "p, clips: exact paired permutation test over the tested clips, each clip's answers averaged over seeds (with "
+    "one seed McNemar's exact test). It speaks of the models as trained: other clips, the same models."
+)
+P_SEEDS = (
+    "p, clips and seeds: Welch's t, with the spread over seeds added to that over clips. It speaks of training "
+    "again, too; with few seeds it finds large differences only."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,24 +64,37 @@ class Column:
     """Of a cell: named once, beside the table, where it is the same in every line."""
 
 
-def written(value: Estimate | None, digits: int = 2) -> str:
-    """Mean, and half of the interval if there is one."""
-    if value is None:
-        return NOTHING
-    half = "" if value.half is None else f" ± {value.half:.{digits}f}"
-    return f"{value.mean:.{digits}f}{half}"
-
-
 def _number(value: float | None, digits: int) -> str:
     return NOTHING if value is None else f"{value:.{digits}f}"
 
 
-def _gigabytes(of: Callable[[Row], int | None], on: str | None = None) -> Callable[[Line], str]:
+def _rival(line: Line) -> str:
+    """Signed, in points."""
+    if line.rival is None:
+        return NOTHING
+    found = line.rival.paired
+    return f"{line.rival.difference:+.2f}" + ("" if found is None else f" ± {100 * found.half:.2f}")
+
+
+def _p_clips(line: Line) -> float | None:
+    return None if line.rival is None or line.rival.paired is None else line.rival.paired.p_clips
+
+
+def _p_seeds(line: Line) -> float | None:
+    return None if line.rival is None or line.rival.paired is None else line.rival.paired.p_seeds
+
+
+def _gigabytes(of: Callable[[Row], int | None]) -> Callable[[Line], str]:
     def bytes_of(row: Row) -> float | None:
         found = of(row)
-        return None if found is None or on not in (None, row.device) else found / 1e9
+        return None if found is None else found / 1e9
 
-    return lambda line: written(line.value(bytes_of))
+    def text(line: Line) -> str:
+        found = line.value(bytes_of)
+        exact = found is not None and not found.half  # predictions do not depend on the seed
+        return written(found if found is None or not exact else Estimate(found.mean, None, found.count))
+
+    return text
 
 
 def _quoted(line: Line, name: str) -> float | None:
@@ -253,6 +122,9 @@ COLUMNS = (
     Column("seeds", lambda line: NOTHING if line.kind == "memory" else f"{len(line.rows)} of {line.planned}"),
     Column("top-1 %", _metric("top1")),
     Column("paper (quoted) top-1 %", lambda line: _number(_quoted(line, "top1"), 2)),
+    Column("to best other", _rival),
+    Column("p, clips", lambda line: written_p(_p_clips(line))),
+    Column("p, clips and seeds", lambda line: written_p(_p_seeds(line))),
     Column("top-5 %", _metric("top5")),
     Column("paper (quoted) top-5 %", lambda line: _number(_quoted(line, "top5"), 2)),
     Column("mAP %", _metric("mAP")),
@@ -260,6 +132,7 @@ COLUMNS = (
     Column("loss, pre-training", lambda line: written(line.value(lambda row: row.pretrain_loss), 4), brief=False),
     Column("measured GB", _gigabytes(lambda row: row.measured_bytes)),
     Column("predicted GB", _gigabytes(lambda row: row.predicted_bytes)),
+    Column("predicted less measured", lambda line: _off(line)),
     Column("predicted GB, attention not fused", _gigabytes(lambda row: row.predicted_matrices_bytes)),
     Column("paper (quoted) GB", lambda line: _number(line.paper.memory_gb if line.paper else None, 1)),
     Column("step clips/s", lambda line: written(line.value(lambda row: row.step_clips_per_s), 1)),
@@ -271,6 +144,13 @@ COLUMNS = (
     Column("config", lambda line: line.group[:8], right=False, brief=False),
     Column("status", lambda line: line.status, right=False),
 )
+
+
+def _off(line: Line) -> str:
+    """How far the prediction is from what was measured."""
+    both = [(row.predicted_bytes, row.measured_bytes) for row in line.rows]
+    found = estimate([100 * (said / seen - 1) for said, seen in both if said is not None and seen])
+    return NOTHING if found is None else f"{found.mean:+.1f} %"
 
 
 def _minutes(row: Row) -> float | None:
@@ -317,14 +197,47 @@ def notes(results: Results, of: Sequence[Line]) -> tuple[str, ...]:
         found.append(f"In every cell: {', '.join(same)}.")
     if any(line.planned > 1 for line in of):
         found.append(INTERVALS)
+    found += _rival_notes(of)
     if any(line.paper for line in of):
         found.append(FOOTNOTE)
-    devices = sorted({f"{row.device}, {row.batch} clips, {row.precision}" for row in results.rows if row.device})
-    if devices:
-        found.append("Memory and step speed: pre-training on " + "; ".join(devices) + ".")
-    machines = sorted({_machine(row) for row in results.rows})
+    for what, rows in (
+        ("Memory and step speed", [row for row in results.rows if _measured(row)]),
+        ("Memory, predicted and not measured", [row for row in results.rows if row.device and not _measured(row)]),
+    ):
+        devices = sorted({f"{row.device}, {row.batch} clips, {row.precision}" for row in rows})
+        found += [f"{what}: pre-training on {'; '.join(devices)}."] if devices else []
+    machines = sorted({_machine(row) for row in results.rows if row.machine})
     found += [f"Run on {name}." for name in machines]
     return tuple(found)
+
+
+def _measured(row: Row) -> bool:
+    return row.device is not None and (row.measured_bytes is not None or row.step_clips_per_s is not None)
+
+
+def _rival_notes(of: Sequence[Line]) -> list[str]:
+    """How differences are tested, how often, and where they could not be."""
+    known = [line for line in cells(of) if line.rival is not None]
+    if not known:
+        return []
+    found = [RIVALS]
+    found += [P_CLIPS] if any(_p_clips(line) is not None for line in known) else []
+    found += [P_SEEDS] if any(_p_seeds(line) is not None for line in known) else []
+    pairs = len(known) * (len(known) - 1) // 2
+    if pairs > 1 and len(found) > 1:
+        found.append(
+            f"p values are not corrected for the choice of the best: of {len(known)} cells there are {pairs} "
+            f"pairs, and a p below {0.05 / pairs:.2g} holds for all of them together (Bonferroni)."
+        )
+    called = names(of)
+    why: dict[str, list[str]] = {}
+    for line in known:
+        if line.rival is not None and line.rival.why is not None:
+            why.setdefault(line.rival.why, []).append(f"{called[line.group]} against {called[line.rival.group]}")
+    for reason, which in why.items():
+        where = "every cell" if len(which) == len(known) else "; ".join(which)
+        found.append(f"No p, since {reason}: {where}.")
+    return found
 
 
 def _machine(row: Row) -> str:
@@ -332,8 +245,14 @@ def _machine(row: Row) -> str:
     words = [str(row.machine.get("cpu")), f"{row.machine.get('cores')} cores"]
     words += [str(gpu["name"])] if gpu else []
     words += [f"torch {row.versions.get('torch')}", f"vidkit {row.versions.get('vidkit')}"]
-    words += [f"commit {row.git}"] if row.git else []
+    words += [f"commit {_short(row.git)}"] if row.git else []
     return ", ".join(words)
+
+
+def _short(commit: str) -> str:
+    """Of "HASH" or "HASH+changes"."""
+    number, plus, rest = commit.partition("+")
+    return number[:12] + plus + rest
 
 
 def markdown(results: Results) -> str:
@@ -368,15 +287,16 @@ FIGURES: dict[str, Callable[[Line], Estimate | None]] = {
 
 def csv_text(results: Results) -> str:
     """Every figure in full, empty where there is none."""
-    names = ["paper_row", "mask", "ratio", "visible", "tokens", "decoder_depth", "loss", "sampler", "tokenizer"]
-    names += ["epochs", "seeds_done", "seeds_planned", "recipe", "dataset", "forward_macs", "parameters"]
-    names += ["paper_quoted_top1", "paper_quoted_top5", "paper_quoted_memory_gb"]
+    header = ["paper_row", "mask", "ratio", "visible", "tokens", "decoder_depth", "loss", "sampler", "tokenizer"]
+    header += ["epochs", "seeds_done", "seeds_planned", "recipe", "dataset", "forward_macs", "parameters"]
+    header += ["paper_quoted_top1", "paper_quoted_top5", "paper_quoted_memory_gb"]
     for figure in FIGURES:
-        names += [figure, f"{figure}_half_95"]
-    names += ["group", "status"]
+        header += [figure, f"{figure}_half_95"]
+    header += ["to_best_other_points", "to_best_other_points_half_95", "p_clips", "p_clips_and_seeds"]
+    header += ["best_other_group", "no_p_because", "group", "status"]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(names)
+    writer.writerow(header)
     for line in lines(results):
         cell, paper = line.cell, line.paper
         values: list[object] = [paper and paper.name, cell.mask, cell.ratio, line.visible, line.tokens]
@@ -386,6 +306,10 @@ def csv_text(results: Results) -> str:
         for of in FIGURES.values():
             found = of(line)
             values += [found and found.mean, found and found.half]
+        rival = line.rival
+        pair = rival and rival.paired
+        values += [rival and rival.difference, pair and 100 * pair.half, _p_clips(line), _p_seeds(line)]
+        values += [rival and rival.group, rival and rival.why]
         writer.writerow(["" if value is None else value for value in [*values, line.group, line.status]])
     return file.getvalue()
 

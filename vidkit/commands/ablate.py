@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 #: Of the embedded dataset. With the 240 of `build-dataset demo`, 168 of them for training, nothing is learnt.
 DEMO_CLIPS = 1200
 
+#: In the folder of the results.
+PAGE = "report.html"
+
 #: Settings that cells or other options decide: changed by --set, they would have no effect.
 DECIDED = {
     "pretrain.seed": "--seed",
@@ -153,12 +156,15 @@ def _run(options: Options, jobs: Sequence[Job]) -> int:
     from vidkit.bench.report import read_results
 
     results = read_results([options.out])
+    page = options.out / PAGE
+    report.write_page(page, results, data)
     if options.as_json:
-        print_json({"out": str(options.out), **report.as_plain(results)})
+        print_json({"out": str(options.out), "page": str(page), **report.as_plain(results)})
     else:
         report.show(results)
         console().print(
-            f"rows: {escape(str(options.out / RESULTS))}; again: vidkit report {escape(str(options.out))}"
+            f"rows: {escape(str(options.out / RESULTS))}; page: {escape(str(page))}; "
+            f"again: vidkit report {escape(str(options.out))}"
         )
     return int(bool(failures(rows)))
 
