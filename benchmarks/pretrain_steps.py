@@ -78,7 +78,9 @@ def some_mask(config: AdaMAEConfig, batch: int) -> Tensor:
 # --- contenders ----------------------------------------------------------------------------------
 
 
-def vidkit_step(job: dict[str, Any], recompute: RecomputeConfig, compiled: bool = False) -> Step:
+def vidkit_step(
+    job: dict[str, Any], recompute: RecomputeConfig = RecomputeConfig(), compiled: bool = False, bf16: bool = False
+) -> Step:
     """As the training loop does it: fused AdamW, the gradients' norm, no update where a value is not finite."""
     config = settings(job["size"], recompute)
     video = noise(config, job["batch"])
@@ -90,7 +92,8 @@ def vidkit_step(job: dict[str, Any], recompute: RecomputeConfig, compiled: bool 
     masks = mask_generator(0, 0, 0)
 
     def step() -> Tensor:
-        loss = model(video, masks, diagnostics=False).loss
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = model(video, masks, diagnostics=False).loss
         loss.backward()
         norm = nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
         optimizer.found_inf = (~(loss.isfinite() & norm.isfinite())).float()
@@ -136,9 +139,15 @@ def released_step(job: dict[str, Any]) -> Step:
 CONTENDERS: dict[str, Callable[[dict[str, Any]], Step]] = {
     "released": released_step,
     "reference": reference_step,
-    "vidkit, plain": partial(vidkit_step, recompute=RecomputeConfig()),
+    "vidkit, plain": vidkit_step,
     "vidkit": partial(vidkit_step, recompute=LEAN),
-    "vidkit, plain, compiled": partial(vidkit_step, recompute=RecomputeConfig(), compiled=True),
+    "vidkit, light": partial(
+        vidkit_step, recompute=RecomputeConfig(encoder="light", decoder="light", sampler="light")
+    ),
+    "vidkit, full": partial(vidkit_step, recompute=RecomputeConfig(encoder="full", decoder="full", sampler="full")),
+    "vidkit, plain, bf16": partial(vidkit_step, bf16=True),
+    "vidkit, bf16": partial(vidkit_step, recompute=LEAN, bf16=True),
+    "vidkit, plain, compiled": partial(vidkit_step, compiled=True),
 }
 
 

@@ -20,11 +20,13 @@ from vidkit.errors import ConfigError, DatasetError
 from vidkit.train import selftest
 from vidkit.train.extract import feature_facts
 from vidkit.train.fewshot_config import LEARNERS
+from vidkit.train.fewshot_encoder import open_encoder
 from vidkit.train.fewshot_features import clip_features
 from vidkit.train.selftest import SelfTest
 
 EPISODES = ["--way", 2, "--shot", 1, "--query", 2, "--episodes", 20, "--shares", "0.4,0.2,0.4", "--workers", 0]
 NETWORK = ["--steps", 4, "--hidden", 8, "--batch", 2]
+EACH = ["--tune-episodes", 3, "--finetune-steps", 2, "--finetune-rate", 1e-3]
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,8 @@ def test_from_clips_to_rows(
     saved.adamae(tmp_path / "a.pt")
     out = tmp_path / "out/rows.jsonl"
     learners = [word for name in LEARNERS for word in ("--learner", name)]
-    common = ["--data", built, "--init", tmp_path / "a.pt", *learners, *EPISODES, *NETWORK, "--device", "cpu"]
+    common = ["--data", built, "--init", tmp_path / "a.pt", *learners, *EPISODES, *NETWORK, *EACH]
+    common += ["--device", "cpu"]
     code, text, err = said(monkeypatch, capsys, *common, "--out", out, "--seeds", 2)
     assert code == 0, err
     assert "2-way 1-shot, 2 queries a class: 20 episodes of 4 meta-test classes for each of 2 seeds" in text
@@ -121,12 +124,18 @@ def test_from_clips_to_rows(
     assert "mann: step 4 of 4, loss" in err
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["seed"], row["learner"]) for row in rows] == [(seed, name) for seed in (0, 1) for name in LEARNERS]
-    assert {row["features"] for row in rows} == {"a.pt"}
+    assert [row["features"] for row in rows[:8]] == ["a.pt"] * 7 + ["random"]
+    assert [row["episodes"] for row in rows[:8]] == [20] * 6 + [3] * 2
+    assert [row["tune"] for row in rows[:8]] == [0] * 6 + ["all"] * 2
+    assert "fewer episodes are the first ones of the others' list" in text
+    assert "finetune (seed 0): a network from a.pt for each episode, 2 steps, rate 0.001" in text
+    assert "scratch (seed 1): a network from random weights for each episode" in text
+    assert "scratch: episode 3 of 3, loss" in err
     assert rows[3]["instances"] == 4  # as many as there are
     code, text, _ = said(monkeypatch, capsys, *common, "--out", out, "--json")
     found = json.loads(text)
     assert code == 0
-    assert [row["predictions_sha256"] for row in found["rows"]] == [row["predictions_sha256"] for row in rows[:6]]
+    assert [row["predictions_sha256"] for row in found["rows"]] == [row["predictions_sha256"] for row in rows[:8]]
     assert found["features"] is not None
     assert [one["learner"] for one in found["summary"]] == list(LEARNERS)
 
@@ -171,8 +180,22 @@ def test_classes_that_the_encoder_was_trained_on_are_told(
         (["--way", 2, "--shot", 4], r"with 19 clips (4 support, 15 query) each"),
         (["--way", 2, "--shares", "0.8,0.2,0"], "the class split has no meta-test class"),
         (["--way", 2, "--splits", "val"], "no usable clip in split 'val'"),
-        (["--learner", "magic"], "learner is 'magic'; expected some of proto, nn, linear, mann, blackbox, maml"),
+        (
+            ["--learner", "magic"],
+            "learner is 'magic'; expected some of proto, nn, linear, mann, blackbox, maml, finetune, scratch",
+        ),
         (["--init", "nowhere.pt", *EPISODES], "there is no such checkpoint"),
+        (["--learner", "finetune"], "finetune starts from a trained encoder, and there is none"),
+        (["--learner", "finetune", "--init", "random"], "from random weights it is --learner scratch"),
+        (["--learner", "scratch", "--way", 9], "field 'way': 9-way episodes need 9 classes"),
+        (["--learner", "scratch", "--way", 2, "--shot", 4], r"with 19 clips (4 support, 15 query) each"),
+        (["--learner", "scratch", "--way", 2, "--splits", "val"], "no usable clip in split 'val'"),
+        (["--learner", "scratch", "--way", 2, "--shares", "0.8,0.2,0"], "the class split has no meta-test class"),
+        (["--tune", "2"], "there is no encoder whose blocks could learn"),
+        (["--tune", "most"], "--tune is 'most'; expected a number of blocks, or all"),
+        (["--tune", "5", "--init", "random", *EPISODES], "tune is 5; the encoder has 4 blocks"),
+        (["--tune", "1", "--init", "random", "--learner", "nn"], "expected 0 with nn: it is for proto, mann"),
+        (["--learner", "finetune", "--init", "nowhere.pt", *EPISODES], "there is no such checkpoint"),
     ],
 )
 def test_bad_input_is_one_clear_error(
@@ -192,8 +215,44 @@ def test_a_checkpoint_for_larger_pictures(built: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
     saved.adamae(tmp_path / "big.pt", encoder=replace(small.VIT, size=96))
+    clips = open_labelled(built)
     with pytest.raises(ConfigError, match="takes 96 x 96 pixels; 'tiny' stores 64: enlarged pictures"):
-        clip_features(open_labelled(built), tmp_path / "big.pt", workers=0, quiet=True)
+        clip_features(clips, tmp_path / "big.pt", workers=0, quiet=True)
+    with pytest.raises(ConfigError, match="takes 96 x 96 pixels; 'tiny' stores 64: enlarged pictures"):
+        open_encoder(clips, tmp_path / "big.pt")
+
+
+def test_an_encoder_that_learns_with_its_learners(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved.adamae(tmp_path / "a.pt")
+    out = tmp_path / "rows.jsonl"
+    words = ["--data", built, *EPISODES, *NETWORK, "--learner", "proto", "--learner", "mann", "--device", "cpu"]
+    words += ["--tune-steps", 2]
+    code, text, err = said(monkeypatch, capsys, *words, "--init", tmp_path / "a.pt", "--tune", "all", "--out", out)
+    assert code == 0, err
+    assert "proto: the whole encoder of a.pt trained, step" in text
+    assert "mann with its encoder: step 2 of 2, loss" in err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert [row["tune"] for row in rows] == ["all", "all"]
+    assert [row["training"]["tune"]["steps"] for row in rows] == [2, 2]
+    code, text, err = said(monkeypatch, capsys, *words, "--init", "random", "--tune", 1)
+    assert code == 0, err
+    assert "features: random, 96 numbers a clip (computed)" in text
+    assert "proto: the last 1 of 4 blocks of random trained, step" in text
+
+
+def test_a_network_from_scratch_needs_no_checkpoint(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--data", built, *EPISODES, *EACH, "--learner", "scratch", "--device", "cpu", "--json"]
+    code, text, err = said(monkeypatch, capsys, *words)
+    assert (code, err) == (0, "")
+    found = json.loads(text)
+    row = found["rows"][0]
+    assert (row["features"], row["width"], row["episodes"]) == ("random", 96, 3)
+    assert found["features"] is None
+    assert row["training"]["rates"] == [1e-3]
 
 
 def test_no_dataset(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -73,13 +73,17 @@ def fewshot(
         Path | None, typer.Option("--data", metavar="DIR", help="A built dataset.", show_default=False)
     ] = None,
     init: Annotated[
-        Path | None,
-        typer.Option(metavar="CKPT", help="Its encoder, frozen; without it, pixels.", show_default=False),
+        str | None,
+        typer.Option(
+            metavar="CKPT|random",
+            help="Its encoder, or one with random weights; without it, pixels.",
+            show_default=False,
+        ),
     ] = None,
     learner: Annotated[
         list[str] | None,
         typer.Option(
-            help="proto, nn, linear, mann, blackbox or maml; may be repeated. By default proto.",
+            help="proto, nn, linear, mann, blackbox, maml, finetune or scratch; may be repeated. By default proto.",
             show_default=False,
         ),
     ] = None,
@@ -125,6 +129,30 @@ def fewshot(
     project: Annotated[
         int, typer.Option(help="Width of a projection that proto learns on meta-train; 0: none.", min=0)
     ] = 0,
+    tune: Annotated[
+        str,
+        typer.Option(
+            metavar="BLOCKS",
+            help="Last blocks of the encoder that learn with proto, mann, blackbox and maml, or all; 0: frozen.",
+        ),
+    ] = "0",
+    tune_steps: Annotated[int, typer.Option(help="Steps of --tune, after the learner's own.", min=0)] = 200,
+    tune_batch: Annotated[int, typer.Option(help="Episodes in such a step.", min=1)] = 1,
+    tune_rate: Annotated[float, typer.Option(help="Learning rate of those blocks.")] = 1e-4,
+    tune_episodes: Annotated[
+        int, typer.Option(help="Test episodes of finetune and scratch, which train for each.", min=2)
+    ] = 50,
+    finetune_steps: Annotated[int, typer.Option(help="Steps of finetune and scratch in an episode.", min=1)] = 40,
+    finetune_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Their learning rate; repeated: meta-val chooses one. By default 1e-4, 3e-4 and 1e-3.",
+            show_default=False,
+        ),
+    ] = None,
+    layer_decay: Annotated[
+        float, typer.Option(help="Of finetune and scratch: a layer's rate as a share of the next one's.")
+    ] = 1.0,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", help="A line for each result.", show_default=False)
     ] = None,
@@ -151,6 +179,10 @@ def fewshot(
         raise typer.Exit(command.self_test(preset or "quick", data=data, seed=seed, device=device, as_json=json))
     if preset is not None:
         raise ConfigError("--preset is of the self-test", field="--preset", hint="add --self-test, or leave it out")
+    if tune != "all" and not tune.isdecimal():
+        raise ConfigError(f"--tune is {tune!r}; expected a number of blocks, or all", field="--tune")
+    from vidkit.train.fewshot_config import ALL_BLOCKS
+
     code = command.run(
         data,
         init=init,
@@ -174,6 +206,14 @@ def fewshot(
             "hidden": hidden,
             "project": project,
             "reduce": reduce,
+            "tune": ALL_BLOCKS if tune == "all" else int(tune),
+            "tune_steps": tune_steps,
+            "tune_batch": tune_batch,
+            "tune_rate": tune_rate,
+            "tune_episodes": tune_episodes,
+            "finetune_steps": finetune_steps,
+            "layer_decay": layer_decay,
+            **({"finetune_rates": tuple(sorted(finetune_rate))} if finetune_rate else {}),
         },
         out=out,
         cache=cache,

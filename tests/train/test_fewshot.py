@@ -33,7 +33,7 @@ from vidkit.errors import ConfigError, TrainingError
 from vidkit.model_config import MannConfig
 from vidkit.models.mann import Mann
 from vidkit.train import fewshot, fewshot_training
-from vidkit.train.fewshot_config import LEARNERS, FewshotConfig
+from vidkit.train.fewshot_config import FewshotConfig
 from vidkit.train.fewshot_features import ClipFeatures
 from vidkit.train.fewshot_learners import LEARNERS as MADE
 from vidkit.train.fewshot_learners import Ridge
@@ -223,9 +223,9 @@ def test_maml_takes_gradient_steps_on_the_support_and_its_outer_gradient_is_firs
 
 
 def test_separable_features_are_told_apart_by_every_learner(clips: LabelledClips, split: ClassSplit) -> None:
-    result = fewshot.evaluate(clips, separable(clips), split, config(*LEARNERS))
+    result = fewshot.evaluate(clips, separable(clips), split, config(*MADE))
     by_name = {row.learner: row for row in result.rows}
-    assert list(by_name) == list(LEARNERS)
+    assert list(by_name) == list(MADE)
     for name in ("proto", "nn", "linear"):
         assert (by_name[name].accuracy, by_name[name].half_width) == (1.0, 0.0)
         assert by_name[name].training == {}
@@ -253,7 +253,7 @@ def test_a_projection_learns_which_numbers_matter(clips: LabelledClips, split: C
 
 
 def test_random_features_give_chance(clips: LabelledClips, split: ClassSplit) -> None:
-    settings = config(*LEARNERS, way=4, query=4, episodes=300, steps=20)
+    settings = config(*MADE, way=4, query=4, episodes=300, steps=20)
     for row in fewshot.evaluate(clips, random(clips), split, settings).rows:
         # few clips make episodes alike, so that the interval over episodes is a little too narrow
         assert abs(row.accuracy - 0.25) < 3 * row.half_width
@@ -460,7 +460,8 @@ def test_a_mann_needs_two_videos_of_a_class(tmp_path: Path) -> None:
 def test_settings_are_checked_together() -> None:
     with pytest.raises(ConfigError) as raised:
         FewshotConfig(way=1, episodes=1, learners=("mann", "magic"), seeds=(0, 0))  # type: ignore[arg-type]
-    for part in ("way", "episodes", "mann, magic", "some of proto, nn, linear, mann, blackbox, maml", "seeds"):
+    known = "some of proto, nn, linear, mann, blackbox, maml, finetune, scratch"
+    for part in ("way", "episodes", "mann, magic", known, "seeds"):
         assert part in str(raised.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,14 +16,15 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.data.episode_lists import EpisodeList
-    from vidkit.train.fewshot import Result
+    from vidkit.train.fewshot import Result, Row
+    from vidkit.train.fewshot_encoder import Init
     from vidkit.train.fewshot_features import ClipFeatures
 
 
 def run(
     data: Path | None,
     *,
-    init: Path | None,
+    init: str | None,
     learners: tuple[str, ...],
     way: int | None,
     shot: int | None,
@@ -51,6 +53,7 @@ def run(
         seeds: each with test episodes, training episodes and weights of its own.
         episodes_list: test episodes, which bring their class split and settings with them.
         training: further fields of `FewshotConfig`.
+        init: a checkpoint, or "random".
         cache: where features are kept; None: beside `out`, or nowhere without it.
     """
     if data is None:
@@ -58,11 +61,13 @@ def run(
     from vidkit.data.episode_lists import read_episodes
     from vidkit.data.episodes import open_labelled
     from vidkit.train import fewshot
-    from vidkit.train.fewshot_config import FewshotConfig
+    from vidkit.train.fewshot_config import PIXEL_LEARNERS, FewshotConfig
+    from vidkit.train.fewshot_encoder import RANDOM, check_blocks, check_encoder, open_encoder
     from vidkit.train.fewshot_features import clip_features
+    from vidkit.train.fewshot_pixels import load_pixels, meta_splits_needed
     from vidkit.train.inference import choose_device
 
-    asked = {"way": way, "shot": shot, "query": query, "episodes": episodes}
+    asked: dict[str, Any] = {"way": way, "shot": shot, "query": query, "episodes": episodes}
     config = FewshotConfig(
         learners=learners,  # type: ignore[arg-type]
         seeds=seeds,
@@ -71,6 +76,8 @@ def run(
         **{name: value for name, value in asked.items() if value is not None},
         **training,
     )
+    start: Init | None = None if init is None else RANDOM if init == RANDOM else Path(init)
+    check_encoder(config, start)
     if out is not None:
         fewshot.check_target(out)
     place = choose_device(device)
@@ -85,30 +92,43 @@ def run(
         divided = class_split_of(clips, split_seed, shares, class_split)
     # before the encoder runs: whatever the episodes lack is known already
     fewshot.check(clips, divided, config, published=published)
-    features = clip_features(
-        clips,
-        init,
-        cache=cache if cache is not None or out is None else out.parent,
-        stride=stride,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        quiet=as_json,
-    )
-    log = console(stderr=True)
-
-    def report(name: str, step: int, steps: int, loss: float) -> None:
-        if step == steps or step % max(1, steps // 5) < max(1, steps // 100):
-            log.print(f"{name}: step {step:,} of {steps:,}, loss {loss:.3f}")
-
+    needed = meta_splits_needed(config)
+    encoder = pixels = features = None
+    if needed:
+        encoder = open_encoder(clips, start or RANDOM, seed=seeds[0], stride=stride)
+        check_blocks(config.tune, encoder.vit.depth)
+        pixels = load_pixels(
+            clips,
+            divided,
+            needed,
+            encoder.vit,
+            encoder.views,
+            batch_size=batch_size,
+            workers=workers,
+            quiet=as_json,
+        )
+    if set(learners) - PIXEL_LEARNERS:
+        features = clip_features(
+            clips,
+            start,
+            cache=cache if cache is not None or out is None else out.parent,
+            seed=seeds[0],
+            stride=stride,
+            batch_size=batch_size,
+            workers=workers,
+            device=device,
+            quiet=as_json,
+        )
     result = fewshot.evaluate(
         clips,
         features,
         divided,
         config,
         published=published,
+        encoder=encoder,
+        pixels=pixels,
         device=place,
-        report=None if as_json else report,
+        report=None if as_json else _Told(),
     )
     if out is not None:
         fewshot.write_rows(out, result)
@@ -118,13 +138,39 @@ def run(
                 "rows": [asdict(row) for row in result.rows],
                 "summary": [asdict(summary) for summary in result.summaries],
                 "interval_over_seeds": fewshot.SEED_INTERVAL,
-                "features": None if features.file is None else str(features.file),
+                "features": None if features is None or features.file is None else str(features.file),
                 "file": None if out is None else str(out),
             }
         )
     else:
         _render(result, features, out)
     return 0
+
+
+class _Told:
+    """Prints some lines about each training, with the time that it still takes."""
+
+    EVERY_S = 30.0
+
+    def __init__(self) -> None:
+        self.log = console(stderr=True)
+        self.name, self.last, self.printed_s = "", 0, 0.0
+        self.first = (0, 0.0)
+        """The first step that was told, and when."""
+
+    def __call__(self, name: str, step: int, steps: int, loss: float) -> None:
+        now = time.monotonic()
+        if name != self.name or step <= self.last:
+            self.name, self.first, self.last, self.printed_s = name, (step, now), 0, now
+        a_fifth_more = 5 * step // steps > 5 * self.last // steps
+        self.last = step
+        if not a_fifth_more and now - self.printed_s < self.EVERY_S:
+            return
+        self.printed_s = now
+        done, seconds = step - self.first[0], now - self.first[1]
+        left = f", about {seconds * (steps - step) / done:,.0f} s left" if done and step < steps else ""
+        unit = "episode" if name in ("finetune", "scratch") else "step"
+        self.log.print(f"{name}: {unit} {step:,} of {steps:,}, loss {loss:.3f}{left}")
 
 
 def _alone(others: dict[str, Any], allow_shared_groups: bool, split_seed: int) -> None:
@@ -140,15 +186,18 @@ def _alone(others: dict[str, Any], allow_shared_groups: bool, split_seed: int) -
         )
 
 
-def _render(result: Result, features: ClipFeatures, out: Path | None) -> None:
-    screen, first = console(), result.rows[0]
+def _render(result: Result, features: ClipFeatures | None, out: Path | None) -> None:
+    screen, rows = console(), result.rows
+    first = max(rows, key=lambda row: row.episodes)
     seeds = len(result.config.seeds)
     kind = f"{first.way}-way {first.shot}-shot, {first.query} queries a class"
     tested = f"{first.episodes:,} episodes of {first.classes} meta-test classes"
     several = f" for each of {seeds} seeds" if seeds > 1 else ""
-    made = "computed" if features.computed else "from the cache"
-    kept = "" if features.file is None else f", {features.file}"
-    screen.print(escape(f"features: {features.name}, {first.width} numbers a clip ({made}{kept})"))
+    if features is not None:
+        made = "computed" if features.computed else "from the cache"
+        kept = "" if features.file is None else f", {features.file}"
+        width = features.array.shape[1]
+        screen.print(escape(f"features: {features.name}, {width} numbers a clip ({made}{kept})"))
     table = Table(
         title=f"{kind}: {tested}{several}, chance {first.chance:.1%}",
         title_justify="left",
@@ -157,25 +206,55 @@ def _render(result: Result, features: ClipFeatures, out: Path | None) -> None:
     table.add_column("accuracy", justify="right")
     if seeds > 1:
         table.add_column("over seeds", justify="right")
+    counts = {row.learner: row.episodes for row in rows}
+    fewer = len(set(counts.values())) > 1
+    if fewer:
+        table.add_column("episodes", justify="right")
     for item in result.summaries:
         cells = [item.learner, f"{item.accuracy:.1%} ± {item.half_width:.1%}"]
         if item.half_width_seeds is not None:
             cells.append(f"± {item.half_width_seeds:.1%}")
+        if fewer:
+            cells.append(f"{counts[item.learner]:,}")
         table.add_row(*cells)
     screen.print(table)
-    for row in result.rows:
+    for row in rows:
+        which = f" (seed {row.seed})" if seeds > 1 else ""
         if row.by_instance:
             cells = [f"{one.instance}: {one.accuracy:.1%} ± {one.half_width:.1%}" for one in row.by_instance]
-            which = f" (seed {row.seed})" if seeds > 1 else ""
             screen.print(f"{row.learner} by instance{which}  " + "   ".join(cells))
+        if row.tune:
+            screen.print(escape(f"{row.learner}{which}: {_trained(row)}"))
     over = "; over seeds by Student's t" if seeds > 1 else ""
     screen.print(f"± is half of a 95 % interval: 1.96 standard errors over episodes{over}")
-    if first.seen_classes:
-        screen.print(f"the encoder learned labels of {first.seen_classes} meta-test classes: they are not unseen")
-    if not first.standardised:
+    if fewer:
+        screen.print("fewer episodes are the first ones of the others' list")
+    seen = max(row.seen_classes for row in rows)
+    if seen:
+        screen.print(f"the encoder learned labels of {seen} meta-test classes: they are not unseen")
+    if features is not None and not all(row.standardised for row in rows if "rates" not in row.training):
         screen.print("no meta-train clips: features are not standardised")
     if out is not None:
         screen.print(f"wrote {escape(str(out))}")
+
+
+def _trained(row: Row) -> str:
+    """How the encoder was trained with a learner."""
+    facts = row.training
+    if "rates" in facts:
+        named = ", ".join(f"{rate:g}" for rate in facts["rates"])
+        chosen = (
+            f"best on {facts['val_episodes']} meta-val episodes" if facts["val_accuracies"] else "the middle one"
+        )
+        how = f"rate {facts['rate']:g} of {named} ({chosen})" if len(facts["rates"]) > 1 else f"rate {named}"
+        start = "random weights" if row.features == "random" else row.features
+        return f"a network from {start} for each episode, {facts['steps']} steps, {how}"
+    tuned = facts["tune"]
+    which = "the whole encoder" if row.tune == "all" else f"the last {row.tune} of {tuned['of']} blocks"
+    found = ""
+    if tuned["val_accuracy"] is not None:
+        found = f", {tuned['val_accuracy']:.1%} on meta-val after {tuned['val_accuracy_before']:.1%}"
+    return f"{which} of {row.features} trained, step {tuned['kept_step']} of {tuned['steps']} kept{found}"
 
 
 def self_test(preset: str, *, data: Path | None, seed: int, device: str | None, as_json: bool) -> int:

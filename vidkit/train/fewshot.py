@@ -1,135 +1,126 @@
 """Few-shot accuracy of several learners on classes that none of them has seen, with 95 % intervals.
 
-All learners see the same features, standardised by the mean and the deviation of each number over the meta-train
-clips, and the same test episodes; networks see principal components.
+All learners get the same test episodes. Those that learn from features see the same ones, standardised by the mean
+and the deviation of each number over the meta-train clips; networks see principal components. With `tune` the
+encoder goes on learning with a learner, and has an encoder of its own from then on. "finetune" and "scratch" read
+clips instead, train a network for each episode, and get the first `tune_episodes` of the test episodes.
 
 Shapes: n clips, D width, E episodes, Q queries of an episode, T steps.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidkit.data.class_split import ClassSplit, MetaSplit
+from vidkit.data.class_split import ClassSplit
 from vidkit.data.episode_lists import EpisodeList
 from vidkit.data.episode_pool import EpisodePool, EpisodeSettings, episode_pool
 from vidkit.data.episodes import draw_episodes, draw_sequences
 from vidkit.data.labelled import LabelledClips
-from vidkit.data.shards import write_atomically
 from vidkit.errors import ConfigError
-from vidkit.train.fewshot_config import MOST_INSTANCES, FewshotConfig
+from vidkit.train.fewshot_config import ALL_BLOCKS, MOST_INSTANCES, PIXEL_LEARNERS, FewshotConfig, Learner
+from vidkit.train.fewshot_encoder import Encoder
 from vidkit.train.fewshot_features import ClipFeatures
+from vidkit.train.fewshot_finetune import run_episodes
+from vidkit.train.fewshot_inputs import Map, reduce, reducer, standardise, standardiser, through
 from vidkit.train.fewshot_learners import LEARNERS, NETWORKS, needs_training
+from vidkit.train.fewshot_pixels import ClipPixels
 from vidkit.train.fewshot_recurrent import MannLearner, sequence_pool, stack_sequences
-from vidkit.train.fewshot_training import Pool, Report, predict_all, stack
+from vidkit.train.fewshot_results import (
+    FORMAT,
+    INTERVAL,
+    KIND,
+    SEED_INTERVAL,
+    STUDENT,
+    Instance,
+    Result,
+    Row,
+    Summary,
+    check_target,
+    interval,
+    predictions_sha256,
+    summary,
+    versions,
+    write_rows,
+)
+from vidkit.train.fewshot_sources import check_given, source_of
+from vidkit.train.fewshot_training import EpisodeRows, Pool, Report, TunableLearner, predict_all, stack
+from vidkit.train.fewshot_tuned import tune
 from vidkit.train.selftest import by_instance
 
-Floats = npt.NDArray[np.float32]
-
-INTERVAL = "95 %: mean +- 1.96 s / sqrt(episodes)"
-SEED_INTERVAL = "95 %: mean over seeds +- t s / sqrt(seeds), Student's t with seeds - 1 degrees of freedom"
-
-#: 97.5 % points of Student's t for 1, 2, ... degrees of freedom; beyond these, of the normal distribution's 1.96.
-STUDENT: tuple[float, ...] = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-STUDENT += (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
-
-#: What says that a file is one of results.
-KIND = "vidkit-fewshot"
-FORMAT = 1
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Instance:
-    """Accuracy when a sequence shows a class for the `instance`-th time; from the 2nd on a learner can know."""
-
-    instance: int
-    accuracy: float
-    half_width: float
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
-    """What one learner reached on the test episodes of one seed."""
-
-    learner: str
-    way: int
-    shot: int
-    query: int
-    episodes: int
-    seed: int
-    accuracy: float
-    """Share of the queries, as a mean over episodes."""
-    half_width: float
-    """Of the 95 % interval over episodes."""
-    chance: float
-    classes: int
-    """Usable classes of meta-test: the interval is for episodes of these, and says nothing of others."""
-    by_instance: tuple[Instance, ...]
-    """Empty but for "mann"."""
-    instances: int | None
-    """Clips of each class in a sequence."""
-    meta_split: MetaSplit
-    features: str
-    """ "pixels", or the checkpoint's name."""
-    width: int
-    standardised: bool
-    """False where there are no meta-train classes to take a mean from."""
-    training: dict[str, Any]
-    """Steps, loss, the state that was kept; empty for learners without weights."""
-    dataset: str
-    plan_sha256: str | None
-    label_map_sha256: str
-    class_split_sha256: str
-    checkpoint_sha256: str | None
-    seen_classes: int
-    """Meta-test classes whose labels the encoder was trained with: with any, this is no few-shot test."""
-    episodes_sha256: str | None
-    """Of the list that the episodes were read from."""
-    predictions_sha256: str
-    """Over the predicted slots of all queries in order, two bytes each, little-endian."""
-    versions: dict[str, str]
-    interval: str = INTERVAL
+__all__ = [
+    "FORMAT",
+    "INTERVAL",
+    "KIND",
+    "SEED_INTERVAL",
+    "STUDENT",
+    "Instance",
+    "Result",
+    "Row",
+    "Summary",
+    "check",
+    "check_target",
+    "evaluate",
+    "interval",
+    "predictions_sha256",
+    "reduce",
+    "standardise",
+    "versions",
+    "write_rows",
+]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Summary:
-    """One learner over all seeds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Inputs:
+    """What a kind of learner sees of each clip, and how it comes from the encoder's features."""
 
-    learner: str
-    seeds: int
-    accuracy: float
-    half_width: float
-    """Over episodes: over those of all seeds, or over those of a list, whose accuracies are means over seeds."""
-    half_width_seeds: float | None
-    """Over seeds; None for one seed."""
+    table: Tensor
+    maps: tuple[Map, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Given:
+    """What is the same for all learners and seeds."""
+
     config: FewshotConfig
-    rows: tuple[Row, ...]
-    summaries: tuple[Summary, ...]
+    plain: _Inputs | None
+    reduced: _Inputs | None
+    encoder: Encoder | None
+    pixels: ClipPixels | None
+    device: torch.device
+    report: Report | None
+
+    def inputs(self, name: Learner) -> _Inputs:
+        found = self.reduced if name in NETWORKS else self.plain
+        assert found is not None, "checked before"
+        return found
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class _Tested:
+    """Of one learner and seed."""
+
+    guesses: Tensor
+    """(E, Q)"""
+    training: dict[str, Any]
+    instances: tuple[Instance, ...] = ()
 
 
 def evaluate(
     clips: LabelledClips,
-    features: ClipFeatures,
+    features: ClipFeatures | None,
     split: ClassSplit,
     config: FewshotConfig,
     *,
     published: EpisodeList | None = None,
+    encoder: Encoder | None = None,
+    pixels: ClipPixels | None = None,
     device: str | torch.device = "cpu",
     report: Report | None = None,
     done: Callable[[Row], None] | None = None,
@@ -137,38 +128,45 @@ def evaluate(
     """Train each learner on meta-train, choose on meta-val, test on meta-test.
 
     Args:
+        features: None only where all learners are "finetune" and "scratch".
         published: test episodes; its settings and class split hold instead of the others. Seeds then change the
             training alone.
+        encoder: for "finetune", for "scratch", which has its shape alone, and with `tune`: that of `features`.
+        pixels: the clips of `fewshot_pixels.meta_splits_needed`, as the encoder looks at them; for the same.
         done: called with each row.
 
     Raises:
-        ConfigError: classes or clips too few for such episodes; no meta-test class; a list of seen classes.
+        ConfigError: classes or clips too few for such episodes; no meta-test class; a list of seen classes; no
+            encoder or clips for learners that need them, or others than the features'.
         TrainingError: a loss that is not finite.
     """
-    if len(features.array) != len(clips):
-        raise ConfigError(f"{len(features.array):,} features for {len(clips):,} clips", field="features")
+    check_given(clips, features, config, encoder, pixels)
     if published is not None:
         split, config = _of_list(published, config)
     if "mann" in config.learners:
         config = replace(config, instances=_instances(clips, split, config))
     check(clips, split, config)
-    values, standardised = standardise(features.array, clips, split)
-    features_nD = torch.from_numpy(values).to(device)
-    reduced_nR = features_nD
-    if not NETWORKS.isdisjoint(config.learners) and 0 < config.reduce < values.shape[1]:
-        reduced_nR = torch.from_numpy(reduce(values, clips, split, config.reduce)).to(device)
+    place = torch.device(device)
+    plain, reduced, standardised = _inputs(clips, features, split, config, place)
+    given = _Given(
+        config=config,
+        plain=plain,
+        reduced=reduced,
+        encoder=encoder,
+        pixels=pixels,
+        device=place,
+        report=report,
+    )
     facts: dict[str, Any] = {
+        "way": config.way,
+        "shot": config.shot,
+        "query": config.query,
         "chance": 1 / config.way,
         "meta_split": "test",
-        "features": features.name,
-        "width": features.array.shape[1],
-        "standardised": standardised,
         "dataset": clips.name,
         "plan_sha256": clips.plan_sha256,
         "label_map_sha256": clips.label_map_sha256,
         "class_split_sha256": split.sha256,
-        "checkpoint_sha256": features.checkpoint_sha256,
-        "seen_classes": len(set(features.classes) & set(split.test)),
         "episodes_sha256": None if published is None else published.sha256,
         "versions": versions(),
     }
@@ -178,36 +176,32 @@ def evaluate(
         test, train, val = _pools(clips, split, config, seed)
         drawn = stack(draw_episodes(test, config.episodes) if published is None else published.episodes)
         for name in config.learners:
-            learner = LEARNERS[name](config)
-            inputs = reduced_nR if name in NETWORKS else features_nD
-            training = learner.fit(inputs, train, val, seed, report)
-            guesses = predict_all(learner, inputs, drawn)
-            score_E = (guesses == drawn.query_slots).double().mean(dim=1)
+            mine = drawn.part(0, config.tune_episodes) if name in PIXEL_LEARNERS else drawn
+            test_one = _test_network if name in PIXEL_LEARNERS else _test_learner
+            tested = test_one(name, given, mine, test, train, val, seed)
+            score_E = (tested.guesses == mine.query_slots).double().mean(dim=1)
             mean, half_width = interval(score_E)
-            instances: tuple[Instance, ...] = ()
-            if isinstance(learner, MannLearner):
-                instances = _by_instance(learner, inputs, test, config)
             row = Row(
                 learner=name,
-                way=config.way,
-                shot=config.shot,
-                query=config.query,
                 classes=len(test.usable),
                 episodes=len(score_E),
                 seed=seed,
                 accuracy=mean,
                 half_width=half_width,
-                by_instance=instances,
-                instances=config.instances if instances else None,
-                training=training,
-                predictions_sha256=predictions_sha256(guesses),
+                by_instance=tested.instances,
+                instances=config.instances if tested.instances else None,
+                training=tested.training,
+                predictions_sha256=predictions_sha256(tested.guesses),
+                tune="all" if name in PIXEL_LEARNERS or config.tune == ALL_BLOCKS else config.tune,
+                standardised=standardised and name not in PIXEL_LEARNERS,
+                **source_of(name, features, encoder, split),
                 **facts,
             )
             scores[name].append(score_E)
             rows.append(row)
             if done is not None:
                 done(row)
-    summaries = tuple(_summary(name, scores[name], published is not None) for name in config.learners)
+    summaries = tuple(summary(name, scores[name], published is not None) for name in config.learners)
     return Result(config=config, rows=tuple(rows), summaries=summaries)
 
 
@@ -236,10 +230,82 @@ def check(
                 sequence_pool(pool, instances)
 
 
+def _inputs(
+    clips: LabelledClips,
+    features: ClipFeatures | None,
+    split: ClassSplit,
+    config: FewshotConfig,
+    device: torch.device,
+) -> tuple[_Inputs | None, _Inputs | None, bool]:
+    """Those of most learners, those of networks, and whether they are standardised."""
+    if features is None:
+        return None, None, False
+    standard = standardiser(features.array, clips, split)
+    maps: tuple[Map, ...] = () if standard is None else (standard,)
+    table = through(maps, torch.from_numpy(features.array))
+    plain = _Inputs(table.to(device), maps)
+    if NETWORKS.isdisjoint(config.learners) or not 0 < config.reduce < table.shape[1]:
+        return plain, plain, standard is not None
+    fewer = reducer(table.numpy(), clips, split, config.reduce)
+    return plain, _Inputs(fewer(table).to(device), (*maps, fewer)), standard is not None
+
+
+def _test_learner(
+    name: Learner, given: _Given, drawn: EpisodeRows, test: Pool, train: Pool | None, val: Pool | None, seed: int
+) -> _Tested:
+    """A learner on features."""
+    config, inputs = given.config, given.inputs(name)
+    learner, table = LEARNERS[name](config), inputs.table
+    training = learner.fit(table, train, val, seed, given.report)
+    if config.tune:
+        assert given.encoder is not None, "checked before"
+        assert given.pixels is not None, "checked before"
+        assert train is not None, "with `tune` every learner trains"
+        table, tuned = tune(
+            cast(TunableLearner, learner),
+            name,
+            given.encoder,
+            given.pixels,
+            inputs.maps,
+            table,
+            train,
+            val,
+            config,
+            given.report,
+        )
+        seconds = round(training.get("seconds", 0.0) + tuned.pop("seconds"), 2)
+        training = {**training, "tune": tuned, "seconds": seconds}
+    guesses = predict_all(learner, table, drawn)
+    instances: tuple[Instance, ...] = ()
+    if isinstance(learner, MannLearner):
+        instances = _by_instance(learner, table, test, config)
+    return _Tested(guesses=guesses, training=training, instances=instances)
+
+
+def _test_network(
+    name: Learner, given: _Given, drawn: EpisodeRows, test: Pool, train: Pool | None, val: Pool | None, seed: int
+) -> _Tested:
+    """A network for each episode."""
+    assert given.encoder is not None, "checked before"
+    assert given.pixels is not None, "checked before"
+    guesses, training = run_episodes(
+        name,
+        given.config,
+        given.encoder,
+        given.pixels,
+        drawn,
+        val,
+        seed=seed,
+        device=given.device,
+        report=given.report,
+    )
+    return _Tested(guesses=guesses, training=training)
+
+
 def _pools(
     clips: LabelledClips, split: ClassSplit, config: FewshotConfig, seed: int
 ) -> tuple[Pool, Pool | None, Pool | None]:
-    """Of meta-test; and of meta-train and meta-val, if a learner trains and they have classes."""
+    """Of meta-test; of meta-train, if a learner trains there; of meta-val, if something is chosen there."""
     settings = EpisodeSettings(
         way=config.way,
         shot=config.shot,
@@ -249,68 +315,17 @@ def _pools(
     )
     trained = [name for name in config.learners if needs_training(name, config)]
     test = episode_pool(clips, settings, split, "test")
-    if not trained:
-        return test, None, None
-    if not split.train:
-        raise ConfigError(
-            f"{trained[0]} learns from meta-train classes, and the class split has none",
-            field="shares",
-            hint="give meta-train a share of the classes, for example --shares 0.64,0.16,0.2",
-        )
-    train = episode_pool(clips, settings, split, "train")
-    return test, train, episode_pool(clips, settings, split, "val") if split.val else None
-
-
-def interval(score_E: Tensor) -> tuple[float, float]:
-    """Mean and half of the 95 % interval, 1.96 standard errors; 0 for one value."""
-    spread = score_E.std(correction=1).item() if len(score_E) > 1 else 0.0
-    return score_E.mean().item(), 1.96 * spread / math.sqrt(len(score_E))
-
-
-def standardise(array: Floats, clips: LabelledClips, split: ClassSplit) -> tuple[Floats, bool]:
-    """Features less their mean over meta-train clips, by their deviation: (n, D), and whether that was possible."""
-    part = _meta_train(array, clips, split)
-    if len(part) < 2:
-        return array, False
-    spread = part.std(axis=0)
-    # a number that never changes on meta-train says nothing there, and must not become huge on meta-test
-    spread[spread < 1e-6 * max(1e-12, float(spread.max()))] = np.inf
-    return ((array - part.mean(axis=0)) / spread).astype(np.float32), True
-
-
-def reduce(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) -> Floats:
-    """Scores on the first `width` principal components of the meta-train clips, at most as many as these have:
-    (n, width), with a mean square of 1 over meta-train.
-    """
-    part = _meta_train(array, clips, split)
-    mean = part.mean(axis=0)
-    _, vectors = np.linalg.eigh((part - mean).T @ (part - mean))
-    chosen = vectors[:, ::-1][:, : min(width, len(part))]
-    # either sign is right; one that does not depend on the library
-    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])
-    scores = (array - mean) @ chosen
-    scale = float(np.sqrt(np.square((part - mean) @ chosen).mean()))
-    return np.asarray(scores / max(scale, 1e-12), np.float32)
-
-
-def _meta_train(array: Floats, clips: LabelledClips, split: ClassSplit) -> npt.NDArray[np.float64]:
-    number = {name: i for i, name in enumerate(clips.classes)}
-    return array[np.isin(clips.class_id, [number[name] for name in split.train])].astype(np.float64)
-
-
-def predictions_sha256(guesses_EQ: Tensor) -> str:
-    return hashlib.sha256(guesses_EQ.numpy().astype("<u2").tobytes()).hexdigest()
-
-
-def versions() -> dict[str, str]:
-    import vidkit
-
-    return {
-        "vidkit": vidkit.__version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+    train: Pool | None = None
+    if trained:
+        if not split.train:
+            raise ConfigError(
+                f"{trained[0]} learns from meta-train classes, and the class split has none",
+                field="shares",
+                hint="give meta-train a share of the classes, for example --shares 0.64,0.16,0.2",
+            )
+        train = episode_pool(clips, settings, split, "train")
+    judged = split.val and (trained or not PIXEL_LEARNERS.isdisjoint(config.learners))
+    return test, train, episode_pool(clips, settings, split, "val") if judged else None
 
 
 def _of_list(published: EpisodeList, config: FewshotConfig) -> tuple[ClassSplit, FewshotConfig]:
@@ -364,46 +379,7 @@ def _by_instance(
     pool: EpisodePool[Any] = sequence_pool(test, config.instances)
     rows_ET, slots_ET = stack_sequences(draw_sequences(pool, config.episodes))
     guesses_ET = learner.predict_sequences(features_nD, rows_ET, slots_ET)
-    found = [interval(column.double()) for column in by_instance(guesses_ET, slots_ET, config.way).unbind(dim=1)]
+    found: Sequence[tuple[float, float]] = [
+        interval(column.double()) for column in by_instance(guesses_ET, slots_ET, config.way).unbind(dim=1)
+    ]
     return tuple(Instance(instance=i, accuracy=a, half_width=h) for i, (a, h) in enumerate(found, 1))
-
-
-def _summary(name: str, scores: Sequence[Tensor], same_episodes: bool) -> Summary:
-    score_SE = torch.stack(list(scores))
-    mean, half_width = interval(score_SE.mean(dim=0) if same_episodes else score_SE.flatten())
-    seeds = len(scores)
-    over_seeds = None
-    if seeds > 1:
-        factor = STUDENT[seeds - 2] if seeds - 2 < len(STUDENT) else 1.96
-        over_seeds = factor * score_SE.mean(dim=1).std(correction=1).item() / math.sqrt(seeds)
-    return Summary(learner=name, seeds=seeds, accuracy=mean, half_width=half_width, half_width_seeds=over_seeds)
-
-
-def write_rows(path: Path, result: Result) -> None:
-    """JSON lines, whole or not at all; a line for each row. An older file of results is replaced.
-
-    Raises:
-        ConfigError: a folder, or a file of that name that holds something else.
-    """
-    check_target(path)
-    lines = [{"kind": KIND, "format": FORMAT, **asdict(row)} for row in result.rows]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
-
-
-def check_target(path: Path) -> None:
-    """
-    Raises:
-        ConfigError: as `write_rows`; for asking before the work is done.
-    """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder", field="--out", hint="give the name of a file")
-    if path.exists():
-        with path.open("rb") as file:
-            found = file.read(100)
-        if found and f'"{KIND}"'.encode() not in found:
-            raise ConfigError(
-                f"{path} exists and holds no few-shot results, so it is not replaced",
-                field="--out",
-                hint="choose another name, or delete the file",
-            )

@@ -28,10 +28,11 @@ from vidkit.data.labelled import LabelledClips
 from vidkit.data.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.data.shards import sha256_file, write_atomically
-from vidkit.errors import ConfigError, DatasetError, TrainingError
+from vidkit.errors import DatasetError, TrainingError
 from vidkit.models import checkpoints
+from vidkit.settings import to_plain
 from vidkit.train import extract
-from vidkit.train.inference import views_of
+from vidkit.train.fewshot_encoder import RANDOM, Init, open_encoder
 
 #: Of the pixel features: frames and side that are read, and times and places that they are averaged to.
 FRAMES, SIDE, TIMES, PLACES = 8, 32, 4, 8
@@ -45,7 +46,7 @@ class ClipFeatures:
     array: npt.NDArray[np.float32]
     """(n, D), row r for row r of the `LabelledClips`."""
     name: str
-    """ "pixels", or the checkpoint's file name."""
+    """ "pixels", the checkpoint's file name, or "random"."""
     checkpoint_sha256: str | None = None
     classes: tuple[str, ...] = ()
     """Classes whose labels the encoder was trained with."""
@@ -66,9 +67,10 @@ class ClipFeatures:
 
 def clip_features(
     clips: LabelledClips,
-    init: Path | None = None,
+    init: Init | None = None,
     *,
     cache: Path | None = None,
+    seed: int = 0,
     stride: int | None = None,
     batch_size: int = 16,
     workers: int = 2,
@@ -78,13 +80,15 @@ def clip_features(
     """Features of all clips, from the cache if they are there.
 
     Args:
-        init: a checkpoint of `vidkit pretrain` or `vidkit finetune`; None: pixels.
+        init: a checkpoint of `vidkit pretrain` or `vidkit finetune`; "random": an encoder that was never trained;
+            None: pixels.
         cache: a folder; None: they are computed each time.
+        seed: of a random encoder.
         stride: between frames; None: the training's. Pixels have none.
         batch_size, workers: of reading clips; they do not change the features.
 
     Raises:
-        ConfigError: no checkpoint, or one that wants larger pictures than the dataset stores.
+        ConfigError: as `fewshot_encoder.open_encoder`.
         DatasetError: a clip that cannot be decoded, or a damaged cache.
     """
     root = clips.dataset.root
@@ -97,15 +101,11 @@ def clip_features(
     name, sha256 = "pixels", None
     classes: tuple[str, ...] = ()
     if init is not None:
-        if not init.is_file():
-            raise ConfigError("there is no such checkpoint", file=init, field="--init")
-        loaded = checkpoints.load(init)
-        _check_size(clips, loaded, init)
-        views = views_of(loaded.facts, stride=stride)
-        name, sha256 = init.name, sha256_file(init)[0]
-        if loaded.kind == "classifier":
-            classes = tuple(str(item) for item in loaded.facts.get("classes") or ())
-        what |= {"checkpoint": sha256, "stride": views.stride, "mode": views.mode}
+        encoder = open_encoder(clips, init, seed=seed, stride=stride)
+        name, sha256, classes = encoder.name, encoder.sha256, encoder.classes
+        what |= {"checkpoint": sha256, "stride": encoder.views.stride, "mode": encoder.views.mode}
+        if init == RANDOM:
+            what |= {"random": to_plain(encoder.checkpoint.config), "seed": seed}
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
     file = (
         None
@@ -116,27 +116,18 @@ def clip_features(
     with tempfile.TemporaryDirectory() as temporary:
         target = file or Path(temporary) / "features.parquet"
         if computed and init is not None:
+            source = Path(init)
+            if init == RANDOM:
+                source = Path(temporary) / "random.pt"
+                checkpoints.save(source, encoder.checkpoint)
             how: dict[str, Any] = {"splits": clips.splits, "stride": stride, "batch_size": batch_size}
-            extract.run(root, init, target, **how, workers=workers, device=device, quiet=quiet)
+            extract.run(root, source, target, **how, workers=workers, device=device, quiet=quiet)
         elif computed:
             _write_pixels(clips, target, batch_size, workers, quiet)
         array = _aligned(extract.load_features(target), clips, target)
     return ClipFeatures(
         array=array, name=name, checkpoint_sha256=sha256, classes=classes, file=file, computed=computed
     )
-
-
-def _check_size(clips: LabelledClips, loaded: checkpoints.Checkpoint, init: Path) -> None:
-    stored = int(clips.dataset.facts["settings"]["encode.size"])
-    size = loaded.config.encoder.size
-    if size > stored:
-        raise ConfigError(
-            f"the checkpoint's encoder takes {size} x {size} pixels; {clips.name!r} stores {stored}: enlarged "
-            "pictures are not what it was trained on",
-            file=init,
-            field="--init",
-            hint=f"build the dataset with encode.size = {size} or more, or use a checkpoint for {stored} pixels",
-        )
 
 
 def _aligned(found: extract.Features, clips: LabelledClips, file: Path) -> npt.NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vidkit.train.fewshot_config import FewshotConfig, Learner
 from vidkit.train.fewshot_maml import MamlLearner
 from vidkit.train.fewshot_recurrent import BlackBoxLearner, MannLearner
-from vidkit.train.fewshot_training import FewshotLearner, Pool, Report, query_loss, train_model
+from vidkit.train.fewshot_training import Features, FewshotLearner, Pool, Report, query_loss, train_model
 
 
 def class_means(support_BSD: Tensor, slots_BS: Tensor, way: int) -> Tensor:
@@ -98,24 +98,34 @@ class Prototypes:
             self,
             self.projection,
             "proto",
-            lambda step: query_loss(self.scores, features_nD, pool, self.config.batch, step),
+            lambda step: self.loss(features_nD, pool, self.config.batch, step),
             self.config,
             features_nD,
             val,
             report,
         )
 
+    @property
+    def weights(self) -> nn.Module | None:
+        return self.projection
+
+    def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        return query_loss(self.scores, features, train, batch, step)
+
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
-        """Minus squared distances; with a projection, their mean over its width, so that losses start small."""
+        """Minus squared distances; where something is trained, their mean over the width, so that losses start
+        small.
+        """
         if self.projection is not None:
             support_BSD, query_BQD = self.projection(support_BSD), self.projection(query_BQD)
         distances = squared_distances(query_BQD, class_means(support_BSD, slots_BS, self.config.way))
-        return -distances / (support_BSD.shape[2] if self.projection is not None else 1)
+        return -distances / (support_BSD.shape[2] if self.config.project or self.config.tune else 1)
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         return self.scores(support_BSD, slots_BS, query_BQD).argmax(dim=2)
 
 
+#: Those that learn from features; "finetune" and "scratch" are in `fewshot_finetune`.
 LEARNERS: dict[Learner, Callable[[FewshotConfig], FewshotLearner]] = {
     "proto": Prototypes,
     "nn": Nearest,
@@ -131,4 +141,4 @@ NETWORKS: frozenset[Learner] = frozenset({"mann", "blackbox", "maml"})
 
 
 def needs_training(learner: Learner, config: FewshotConfig) -> bool:
-    return learner in NETWORKS or (learner == "proto" and config.project > 0)
+    return learner in NETWORKS or (learner == "proto" and (config.project > 0 or bool(config.tune)))

@@ -1,7 +1,7 @@
 """MAML on fixed features: initial weights from which a few gradient steps on the support make a classifier.
 
 First-order (Finn et al. 2017, section 5.2): the steps' gradients are taken as constants, so that the outer gradient
-is that at the adapted weights.
+is that at the adapted weights. Where the features hold a gradient, it is that of the queries alone.
 
 Shapes: n clips, D width of a feature, B episodes, K classes (`way`), S support clips, Q query clips.
 """
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.train.fewshot_config import FewshotConfig
-from vidkit.train.fewshot_training import Pool, Report, query_loss, train_model
+from vidkit.train.fewshot_training import Features, Pool, Report, query_loss, train_model
 
 #: Gradient steps on the support, in training and in tests.
 INNER_STEPS = 5
@@ -60,12 +60,19 @@ class MamlLearner:
             self,
             model,
             "maml",
-            lambda step: query_loss(self.scores, features_nD, pool, config.batch, step),
+            lambda step: self.loss(features_nD, pool, config.batch, step),
             config,
             features_nD,
             val,
             report,
         )
+
+    @property
+    def weights(self) -> nn.Module | None:
+        return self.model
+
+    def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        return query_loss(self.scores, features, train, batch, step)
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         """Logits (B, Q, K) after the steps on each episode's support."""

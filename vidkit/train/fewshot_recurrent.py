@@ -19,7 +19,7 @@ from vidkit.model_config import MannConfig, blackbox
 from vidkit.models.episodic import BlackBox, EpisodicLearner
 from vidkit.models.mann import Mann
 from vidkit.train.fewshot_config import FewshotConfig
-from vidkit.train.fewshot_training import Pool, Report, one_thread, query_loss, train_model
+from vidkit.train.fewshot_training import Features, Pool, Report, one_thread, query_loss, train_model
 
 #: Sequences that are predicted at a time.
 SEQUENCES = 100
@@ -44,12 +44,20 @@ class BlackBoxLearner:
             self,
             model,
             "blackbox",
-            lambda step: query_loss(model.classify, features_nD, pool, config.batch, step),
+            lambda step: self.loss(features_nD, pool, config.batch, step),
             config,
             features_nD,
             val,
             report,
         )
+
+    @property
+    def weights(self) -> nn.Module | None:
+        return self.model
+
+    def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        assert self.model is not None, "fit first"
+        return query_loss(self.model.classify, features, train, batch, step)
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         assert self.model is not None, "fit first"
@@ -68,6 +76,7 @@ class MannLearner:
     def __init__(self, config: FewshotConfig) -> None:
         self.config = config
         self.model: Mann | None = None
+        self.sequences: EpisodePool[SequenceSettings] | None = None
 
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
@@ -75,7 +84,8 @@ class MannLearner:
         config = self.config
         assert train is not None, "the caller sees to it"
         assert config.instances is not None, "the caller chooses it"
-        sequences = sequence_pool(train, config.instances)
+        self.sequences = sequence_pool(train, config.instances)
+        pool = train
         settings = MannConfig(
             inputs=features_nD.shape[1],
             way=config.way,
@@ -86,17 +96,31 @@ class MannLearner:
         )
         model = Mann(settings, torch.Generator().manual_seed(seed)).to(features_nD.device)
         self.model = model
-        scores = functools.partial(classify_late, model)
+        return train_model(
+            self,
+            model,
+            "mann",
+            lambda step: self.loss(features_nD, pool, config.batch, step),
+            config,
+            features_nD,
+            val,
+            report,
+        )
 
-        def loss(step: int) -> Tensor:
-            numbers = range(step * config.batch, (step + 1) * config.batch)
-            rows, slots = stack_sequences([draw_sequence(sequences, number) for number in numbers])
-            slots = slots.to(features_nD.device)
-            logits: Tensor = model(features_nD[rows.to(features_nD.device)], slots)
-            by_step = nn.functional.cross_entropy(logits.flatten(0, 1), slots.flatten())
-            return (by_step + query_loss(scores, features_nD, train, config.batch, step)) / 2
+    @property
+    def weights(self) -> nn.Module | None:
+        return self.model
 
-        return train_model(self, model, "mann", loss, config, features_nD, val, report)
+    def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        assert self.model is not None, "fit first"
+        assert self.sequences is not None, "fit first"
+        numbers = range(step * batch, (step + 1) * batch)
+        rows, slots = stack_sequences([draw_sequence(self.sequences, number) for number in numbers])
+        slots = slots.to(features.device)
+        logits: Tensor = self.model(features[rows.to(features.device)], slots)
+        by_step = nn.functional.cross_entropy(logits.flatten(0, 1), slots.flatten())
+        scores = functools.partial(classify_late, self.model)
+        return (by_step + query_loss(scores, features, train, batch, step)) / 2
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         assert self.model is not None, "fit first"

@@ -27,7 +27,8 @@ Pool = EpisodePool[EpisodeSettings]
 #: Numbers in the features of the episodes that are predicted at a time.
 CHUNK = 2**23
 
-#: Told (learner, step, steps, loss) about a hundred times in a training.
+#: Told (learner, step, steps, loss) about a hundred times in a training; of those that train in each episode,
+#: (learner, episode, episodes, loss) after each.
 Report = Callable[[str, int, int, float], None]
 
 
@@ -47,6 +48,19 @@ class EpisodeRows(NamedTuple):
         return EpisodeRows(*(tensor[first:last] for tensor in self))
 
 
+class Features(Protocol):
+    """Features by row: a tensor (n, D), or what encodes clips when they are asked for."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+    def __getitem__(self, rows: Tensor, /) -> Tensor:
+        """(*rows.shape, D)"""
+
+
 class FewshotLearner(Protocol):
     """What learns from episodes and classifies queries."""
 
@@ -64,6 +78,17 @@ class FewshotLearner(Protocol):
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         """Slots of the queries, (B, Q)."""
+
+
+class TunableLearner(FewshotLearner, Protocol):
+    """One whose loss has a gradient for the features too, so that an encoder can learn with it."""
+
+    @property
+    def weights(self) -> nn.Module | None:
+        """What `fit` trained; None: it has no weights."""
+
+    def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        """Of training episodes `step * batch` and those after it. `fit` comes first."""
 
 
 def stack(episodes: Sequence[Episode]) -> EpisodeRows:
@@ -97,12 +122,12 @@ def predict_all(learner: FewshotLearner, features_nD: Tensor, rows: EpisodeRows)
 
 
 def query_loss(
-    scores: Callable[[Tensor, Tensor, Tensor], Tensor], features_nD: Tensor, pool: Pool, batch: int, step: int
+    scores: Callable[[Tensor, Tensor, Tensor], Tensor], features: Features, pool: Pool, batch: int, step: int
 ) -> Tensor:
     """Cross-entropy of the queries of training episodes `step * batch` and those after it."""
     rows = stack([draw_episode(pool, number) for number in range(step * batch, (step + 1) * batch)])
-    support, slots, query, wanted = (tensor.to(features_nD.device) for tensor in rows)
-    logits_BQK = scores(features_nD[support], slots, features_nD[query])
+    support, slots, query, wanted = (tensor.to(features.device) for tensor in rows)
+    logits_BQK = scores(features[support], slots, features[query])
     return nn.functional.cross_entropy(logits_BQK.flatten(0, 1), wanted.flatten())
 
 
@@ -127,7 +152,7 @@ def train_model(
     began, steps = time.perf_counter(), config.steps
     judged = None if val is None else stack(draw_episodes(val, config.val_episodes))
     optimiser = torch.optim.Adam(model.parameters(), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: falling(step, steps))
     best, best_step, best_state, loss = -1.0, steps, None, math.nan
     recent: list[Tensor] = []
     every, judge_every = max(1, steps // 100), max(1, steps // 10)
@@ -169,7 +194,7 @@ def train_model(
     }
 
 
-def _rate(step: int, steps: int) -> float:
+def falling(step: int, steps: int) -> float:
     """Factor on the learning rate: 1, then a straight line over the last 30 % down to 0.01."""
     start = 0.7 * steps
     return 1.0 if step <= start else max(0.01, (steps - step) / (steps - start))
