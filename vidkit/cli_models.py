@@ -17,7 +17,10 @@ def masks(
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Or clips of a built dataset.", show_default=False)
     ] = None,
-    split: Annotated[str, typer.Option(help="train, val or test")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; by default val, or test without it.", show_default=False),
+    ] = None,
     clips: Annotated[int, typer.Option(help="Clips of the dataset.", min=1, max=24)] = 4,
     ratio: Annotated[
         float | None,
@@ -109,13 +112,29 @@ def convert(
     decoder_heads: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of a clip.", min=1, show_default=False)] = None,
     size: Annotated[int | None, typer.Option(help="Pixels of a clip's side.", min=1, show_default=False)] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A built dataset whose classes the head has, in that order: it can then be evaluated on it.",
+            show_default=False,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Read a checkpoint of VideoMAE, AdaMAE or Hugging Face, or write ours in their layout."""
     from vidkit.commands import convert as command
 
     code = command.run(
-        source, out, to=to, heads=heads, decoder_heads=decoder_heads, frames=frames, size=size, as_json=json
+        source,
+        out,
+        to=to,
+        heads=heads,
+        decoder_heads=decoder_heads,
+        frames=frames,
+        size=size,
+        labels=labels,
+        as_json=json,
     )
     raise typer.Exit(code)
 

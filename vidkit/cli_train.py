@@ -158,7 +158,10 @@ def _options(
 def evaluate(
     data: Data,
     checkpoint: Checkpoint,
-    split: Annotated[str, typer.Option(help="train, val or test")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(help="train, val or test; by default val, or test without it.", show_default=False),
+    ] = None,
     views: Views = None,
     stride: Stride = None,
     crop_share: Annotated[

@@ -76,7 +76,8 @@ class OptimConfig:
     clip_norm: float | None = None
     """Gradients are scaled down to this norm."""
     ema: float | None = None
-    """Decay of an exponential moving average of the weights, which is then evaluated and saved beside them."""
+    """Decay of an exponential moving average of the weights, which is then what is evaluated and what
+    checkpoints hold as the model; training goes on from the weights themselves."""
     accumulate: int = 1
     """Parts that a step's clips are worked on in, one after another."""
     precision: Precision = "fp32"
@@ -192,6 +193,9 @@ class FinetuneConfig:
     mix_prob: float = 1.0
     """Of mixing a batch at all."""
     label_smoothing: float = 0.1
+    mask_ratio: float | None = None
+    """Share of the tokens that is dropped at random, anew for each batch, before the encoder; tests see all tokens.
+    None: nothing is dropped. How many that leaves: `masking.num_visible`."""
     freeze_encoder: bool = False
     """Train the head alone (linear probe)."""
 
@@ -210,6 +214,8 @@ class FinetuneConfig:
         for name in ("mixup", "cutmix"):
             faults.check(getattr(self, name) >= 0, name, getattr(self, name), "at least 0")
         faults.check(0 <= self.mix_prob <= 1, "mix_prob", self.mix_prob, "0 to 1")
+        ratio = self.mask_ratio
+        faults.check(ratio is None or 0 < ratio < 1, "mask_ratio", ratio, "above 0 and below 1")
         faults.raise_if_any("fine-tuning settings")
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -246,3 +249,28 @@ def test_on_a_gpu(dataset: Path) -> None:
     assert pinned.video.is_pinned()
     assert pinned.video.permute(0, 2, 3, 4, 1).is_contiguous()
     assert pinned.to("cuda").video.stride() == pinned.video.stride()
+
+
+FILLING = """
+import os, sys, time
+from vidkit.data import ClipDataset
+from vidkit.data.cache import HostCache
+class Slow(ClipDataset):
+    def pictures(self, i, wanted):
+        print(os.getpid(), flush=True)
+        time.sleep(600)
+HostCache(Slow(sys.argv[1], "train"), workers=2)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it there")
+def test_nobody_is_left_when_a_cache_is_being_filled(dataset: Path) -> None:
+    """Processes that fill it would otherwise keep its memory when the main one is killed."""
+    words = [sys.executable, "-c", FILLING, str(dataset)]
+    main = subprocess.Popen(words, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True)
+    assert main.stdout is not None
+    children = {int(main.stdout.readline()) for _ in range(2)}
+    assert len(children) == 2
+    main.kill()
+    main.communicate()  # reads until the last process that has the pipe is gone
+    assert main.returncode == -signal.SIGKILL

@@ -25,7 +25,7 @@ from vidkit.data.batch import BadClip
 from vidkit.data.loader import DataWait
 from vidkit.data.media import decode_frames
 from vidkit.data.order import Request
-from vidkit.errors import ConfigError, DatasetError
+from vidkit.errors import ConfigError, DatasetError, TrainingError
 
 #: The pictures' numbers survive a crop to the middle, not every other one.
 STILL = Augment(crop="none", flip=0.0)
@@ -589,3 +589,73 @@ def test_many_random_runs(tmp_path: Path) -> None:
                 if rng.random() < 0.2:
                     break
         assert found == expected
+
+
+# --- reading processes -----------------------------------------------------------------------------
+
+
+def test_a_shard_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
+    """Also from a worker process, where torch would make a traceback of it."""
+    root = build(tmp_path, many(12), per_shard=12)
+    clips = ClipDataset(root, "train", frames=2, stride=1)
+    (root / "train/000000.tar").unlink()
+    loader = ClipLoader(clips, batch_size=2, workers=1)
+    with pytest.raises(DatasetError) as caught:
+        list(loader)
+    loader.close()
+    assert str(caught.value).splitlines() == [
+        f"{root / 'train/000000.tar'}: the shard cannot be read: No such file or directory",
+        "  -> see `vidkit verify`",
+    ]
+
+
+def test_a_worker_that_is_killed(tmp_path: Path) -> None:
+    import os
+    import signal
+
+    clips = ClipDataset(build(tmp_path, many(60)), "train", frames=2, stride=1)
+    loader = ClipLoader(clips, batch_size=1, workers=1, prefetch=1)
+    batches = iter(loader)
+    next(batches)
+    os.kill(loader._batches._iterator._workers[0].pid, signal.SIGKILL)
+    # torch may notice in the middle of anything else that this process does
+    with pytest.raises((TrainingError, RuntimeError), match="DataLoader worker"):
+        for _ in batches:
+            pass
+    loader.close()
+
+
+def test_decord_must_be_there(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vidkit.data.clip_dataset.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"decord is not installed(.|\n)*vidkit\[decord\]"):
+        ClipDataset(dataset, "train", decoder="decord")
+
+
+def test_processes_count_together(damaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each of two processes left out is more than both may."""
+    clips = ClipDataset(damaged, "train", frames=2, stride=1)
+    one, other = (ClipLoader(clips, batch_size=1, world=2, rank=rank, max_bad=1) for rank in (0, 1))
+    one.bad, other.bad = {3: BadClip(3, "here", "empty", "x")}, {1: BadClip(1, "there", "empty", "y")}
+    both = [one.bad, other.bad]
+
+    def gather(parts: list[Any], mine: Any) -> None:
+        parts[:] = both
+
+    monkeypatch.setattr("torch.distributed.all_gather_object", gather)
+    with pytest.raises(DatasetError, match="2 clips could not be decoded, more than the 1 that may"):
+        one.share_bad()
+    other.max_bad = 2
+    other.share_bad()
+    assert list(other.bad) == [1, 3]
+    alone = ClipLoader(clips, batch_size=1, max_bad=1)
+    alone.share_bad()
+    assert alone.bad == {}
+
+
+def test_other_work_is_no_waiting() -> None:
+    wait = DataWait([1])
+    for _ in wait:
+        time.sleep(0.02)
+    before = wait.total_s
+    wait.leave_out(0.01)
+    assert wait.total_s < before

@@ -344,3 +344,18 @@ def test_paths_that_are_no_text(tmp_path: Path, whole: Checkpoint) -> None:
     odd = tmp_path / os.fsdecode(b"a\xff.pt")
     checkpoints.save(odd, whole)
     assert checkpoints.load(odd).facts == FACTS
+
+
+def test_damage_within_the_weights(path: Path) -> None:
+    """The file opens and every number in it can be read: only the checksum tells."""
+    whole = path.read_bytes()
+    weight = checkpoints.load(path).model["head.weight"].clone()
+    at = whole.index(weight.numpy().tobytes()[:64])
+    path.write_bytes(whole[:at] + bytes(16) + whole[at + 16 :])
+    assert not torch.equal(torch.load(path, weights_only=True)["model"]["head.weight"], weight)
+    for training in (False, True):
+        with pytest.raises(
+            ConfigError, match=r"the file is damaged: .*/data/\d+ is not what was written"
+        ) as caught:
+            checkpoints.load(path, training=training)
+        assert caught.value.hint == "copy it again, or take an earlier checkpoint"

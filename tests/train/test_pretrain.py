@@ -116,8 +116,8 @@ def test_resumed_runs_learn_the_same(
     assert a.training is not None
     assert b.training is not None
     if how == "ema":
-        assert all(torch.equal(value, b.training["ema"][name]) for name, value in a.training["ema"].items())
-        assert not all(torch.equal(value, a.model[name]) for name, value in a.training["ema"].items())
+        assert all(torch.equal(value, b.training["weights"][name]) for name, value in a.training["weights"].items())
+        assert not all(torch.equal(value, a.model[name]) for name, value in a.training["weights"].items())
 
 
 SCRIPT = """

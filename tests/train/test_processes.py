@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from tests.train import small
@@ -40,3 +41,7 @@ def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
     # each process knows the metrics over all clips: 7 clips on 2 processes, each counted once
     found = [json.loads((tmp_path / "two" / f"summary-{rank}.json").read_text()) for rank in (0, 1)]
     assert found[0] == found[1] == json.loads((tmp_path / "one/summary-0.json").read_text())
+    assert found[0]["tested"] == found[0]["top1"]
+    rows = [pq.read_table(tmp_path / name / "scores.parquet").to_pylist() for name in ("one", "two")]
+    assert [row["key"] for row in rows[0]] == [row["key"] for row in rows[1]]
+    assert len(rows[0]) == 7

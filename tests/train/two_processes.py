@@ -15,7 +15,7 @@ import torch
 
 from tests.train import small
 from vidkit.model_config import SamplerConfig
-from vidkit.train import finetune, pretrain
+from vidkit.train import evaluate, finetune, pretrain
 
 
 def keep_of(index: int) -> torch.Tensor:
@@ -40,9 +40,15 @@ def main(data: Path, out: Path) -> None:
     plain = small.finetune(mixup=0.0, cutmix=0.0, drop_path=0.0)
     plain = replace(plain, views=replace(plain.views, batch_size=2))
     summary = finetune.run(plain, data, out / "finetune", init=out / "pretrain/checkpoints/last.pt", quiet=True)
-    (out / f"summary-{torch.distributed.get_rank() if torch.distributed.is_initialized() else 0}.json").write_text(
-        json.dumps(summary["metrics"])
-    )
+    rank = 0
+    if torch.distributed.is_initialized():
+        rank = torch.distributed.get_rank()
+        torch.distributed.barrier()  # the first process writes checkpoints
+    last = out / "finetune/checkpoints/last.pt"
+    scores = out / "scores.parquet"
+    found = evaluate.run(data, last, split="val", views=plain.views, workers=0, out=scores, quiet=True)
+    metrics = {**summary["metrics"], "tested": found["top1"], "clips": found["clips"]}
+    (out / f"summary-{rank}.json").write_text(json.dumps(metrics))
 
 
 if __name__ == "__main__":

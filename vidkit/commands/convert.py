@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidkit.commands.output import console, print_json
+from vidkit.data.dataset import open_dataset
 from vidkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vidkit.models.checkpoints import Checkpoint
 
 LAYOUTS = ("vidkit", "videomae", "hf")
 
@@ -19,9 +25,14 @@ def run(
     decoder_heads: int | None = None,
     frames: int | None = None,
     size: int | None = None,
+    labels: Path | None = None,
     as_json: bool = False,
 ) -> int:
     """Read a checkpoint of any layout, write it in another, and print what was found and what was left out.
+
+    Args:
+        labels: a built dataset whose classes the head has, in the dataset's order: the checkpoint then carries them
+            and can be evaluated. Nothing but their number can be checked.
 
     Raises:
         ConfigError: as `vidkit.models.foreign.read_foreign`; a layout that is none; a shape given for one of
@@ -48,6 +59,8 @@ def run(
         checkpoint = foreign.read_foreign(
             source, heads=heads, decoder_heads=decoder_heads, frames=frames, size=size
         )
+    if labels is not None:
+        checkpoint = with_labels(checkpoint, labels, source)
     notes: list[str] = []
     if to == "vidkit":
         checkpoints.save(out, checkpoint)
@@ -85,3 +98,36 @@ def run(
     for line in notes:
         screen.print(f"note: {line}", markup=False)
     return 0
+
+
+def with_labels(checkpoint: Checkpoint, data: Path, source: Path) -> Checkpoint:
+    """The checkpoint with the label map of the dataset at `data`.
+
+    Raises:
+        ConfigError: no classifier, another number of classes, or classes that it names otherwise.
+        DatasetError: no finished dataset.
+    """
+    from vidkit.model_config import ClassifierConfig
+
+    label_map = open_dataset(data).facts["label_map"]
+    classes = list(label_map["base_labels" if label_map["rule"] == "multi-hot" else "classes"])
+    if not isinstance(checkpoint.config, ClassifierConfig):
+        raise ConfigError("the model is pre-trained only and has no classes", file=source, field="--labels")
+    if checkpoint.config.classes != len(classes):
+        raise ConfigError(
+            f"the head has {checkpoint.config.classes:,} classes, the dataset {len(classes):,}",
+            file=source,
+            field="--labels",
+            hint="give the dataset that it was fine-tuned on",
+        )
+    named = checkpoint.facts.get("classes") or classes
+    other = next((i for i, name in enumerate(classes) if named[i] != name), None)
+    if other is not None:
+        raise ConfigError(
+            f"class {other} is {named[other]!r} in the checkpoint and {classes[other]!r} in the dataset",
+            file=source,
+            field="--labels",
+            hint="give the dataset that it was fine-tuned on",
+        )
+    facts = {"classes": classes, "label_map_sha256": label_map["sha256"], "rule": label_map["rule"]}
+    return replace(checkpoint, facts={**checkpoint.facts, **facts})

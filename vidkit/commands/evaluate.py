@@ -8,7 +8,9 @@ from typing import Any
 
 from rich.table import Table
 
-from vidkit.commands.output import console, print_json
+from vidkit.commands.no_memory import memory_told
+from vidkit.commands.output import console, first_process, print_json
+from vidkit.data.dataset import open_dataset
 from vidkit.errors import ConfigError
 
 
@@ -16,7 +18,7 @@ def run(
     data: Path,
     checkpoint: Path,
     *,
-    split: str,
+    split: str | None,
     views: str | None,
     stride: int | None,
     crop_share: float | None,
@@ -30,6 +32,7 @@ def run(
     """Evaluate and print."""
     if precision not in ("fp32", "bf16", "fp16"):
         raise ConfigError(f"precision is {precision!r}; expected fp32, bf16 or fp16", field="--precision")
+    split = split or default_split(data)
     from vidkit.models import checkpoints
     from vidkit.train import evaluate
     from vidkit.train.inference import views_of
@@ -38,25 +41,34 @@ def run(
         checkpoints.load(checkpoint).facts,
         views=parse_views(views or "1x1"),
         stride=stride,
-        crop_share=crop_share or 1.0,
+        crop_share=1.0 if crop_share is None else crop_share,
         batch_size=batch_size,
     )
-    found = evaluate.run(
-        data,
-        checkpoint,
-        split=split,
-        views=settings,
-        workers=workers,
-        precision=precision,  # type: ignore[arg-type]
-        device=device,
-        out=out,
-        quiet=as_json,
-    )
+    with memory_told("use a smaller --batch-size: that many clips are tested at a time, with all their views"):
+        found = evaluate.run(
+            data,
+            checkpoint,
+            split=split,
+            views=settings,
+            workers=workers,
+            precision=precision,  # type: ignore[arg-type]
+            device=device,
+            out=out,
+            quiet=as_json,
+        )
+    if not first_process():
+        return 0
     if as_json:
         print_json(found)
     else:
         _print(found)
     return 0
+
+
+def default_split(data: Path) -> str:
+    """ "val", or "test" where only that one has clips."""
+    counts = open_dataset(data).facts["splits"]
+    return next((split for split in ("val", "test") if counts.get(split, {}).get("ok")), "val")
 
 
 def parse_views(text: str) -> tuple[int, int]:

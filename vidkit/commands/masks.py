@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vidkit.commands.evaluate import default_split
+
 
 def run(
     checkpoint: Path,
@@ -11,7 +13,7 @@ def run(
     out: Path,
     clip: Path | None,
     data: Path | None,
-    split: str,
+    split: str | None,
     clips: int,
     ratio: float | None,
     mask: str | None,
@@ -27,7 +29,7 @@ def run(
         out,
         clip=clip,
         data=data,
-        split=split,
+        split=split or ("val" if data is None else default_split(data)),
         clips=clips,
         ratio=ratio,
         mask=mask,

@@ -31,3 +31,8 @@ def cores() -> int:
 def command_line() -> str:
     """This command, as it can be typed again."""
     return " ".join(["vidkit", *(shlex.quote(word) for word in sys.argv[1:])])
+
+
+def first_process() -> bool:
+    """Whether this is the process that prints, of those that torchrun or accelerate started."""
+    return os.environ.get("RANK", "0") == "0"

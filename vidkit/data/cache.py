@@ -20,8 +20,9 @@ import numpy as np
 import numpy.typing as npt
 
 from vidkit.data.augment import Box, augment_row, crop_resize_batch
-from vidkit.data.batch import ClipBatch
+from vidkit.data.batch import ClipBatch, send
 from vidkit.data.order import Request
+from vidkit.data.readers import pool_worker
 from vidkit.errors import ClipError, ConfigError
 
 if TYPE_CHECKING:
@@ -180,7 +181,12 @@ class _Decoded:
         # the children inherit the job and the memory; only numbers go through the pipe
         _JOBS.append(one)
         try:
-            with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("fork")) as pool:
+            with ProcessPoolExecutor(
+                workers,
+                mp_context=multiprocessing.get_context("fork"),
+                initializer=pool_worker,
+                initargs=(os.getpid(),),
+            ) as pool:
                 yield from pool.map(_run_job, rows, chunksize=max(1, min(64, len(rows) // (4 * workers))))
         finally:
             _JOBS.pop()
@@ -222,7 +228,8 @@ class DeviceCache:
             )
         needed = clip_bytes(dataset)
         check_fits(int(needed.sum()), limit, _free_on(self.device), str(self.device))
-        self.first = torch.from_numpy(np.cumsum(clips.frames) - clips.frames).to(self.device)
+        # in host memory: places are computed there, and go to the device in one piece
+        self.first = torch.from_numpy(np.cumsum(clips.frames) - clips.frames)
         shape = (int(clips.frames.sum()), *sizes[0], 3)
         self.frames: Tensor = torch.empty(shape, dtype=torch.uint8, device=self.device)
         self.bad: dict[int, ClipError] = {}
@@ -261,11 +268,11 @@ class DeviceCache:
         to = self.device
         return ClipBatch(
             video=video,
-            class_id=class_id.to(to, non_blocking=True),
-            multi_hot=torch.stack(hot).repeat_interleave(rows_of, dim=0).to(to, non_blocking=True) if hot else None,
-            index=index.to(to, non_blocking=True),
-            view=torch.tensor([row for d in drawn for row in range(len(d.boxes))]).to(to, non_blocking=True),
-            frames=frames.to(to, non_blocking=True),
+            class_id=send(class_id, to),
+            multi_hot=send(torch.stack(hot).repeat_interleave(rows_of, dim=0), to) if hot else None,
+            index=send(index, to),
+            view=send(torch.tensor([row for d in drawn for row in range(len(d.boxes))]), to),
+            frames=send(frames, to),
             key=tuple(str(data.clips.key[i]) for i in index.tolist()),
             bad=tuple(bad),
         )
@@ -277,8 +284,8 @@ class DeviceCache:
         size = self.dataset.sampling.size
         if not boxes:
             return torch.empty((0, 3, 0, size, size), dtype=torch.uint8, device=self.device)
-        where = self.first[index.to(self.device)][:, None] + frames.to(self.device, non_blocking=True)
-        pictures = self.frames.index_select(0, where.flatten()).view(*frames.shape, *self.frames.shape[1:])
+        where = send((self.first[index][:, None] + frames).flatten(), self.device)
+        pictures = self.frames.index_select(0, where).view(*frames.shape, *self.frames.shape[1:])
         return crop_resize_batch(pictures, boxes, size)
 
 

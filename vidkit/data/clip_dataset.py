@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,6 +81,8 @@ class ClipDataset:
             raise ConfigError(f"seed is {seed!r}; expected at least 0", field="seed")
         if decoder not in DECODERS:
             raise ConfigError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}", field="decoder")
+        if decoder == "decord" and find_spec("decord") is None:  # here, not clip by clip in worker processes
+            raise ConfigError("decord is not installed", field="decoder", hint="pip install 'vidkit[decord]'")
         self.clips: SplitClips = open_split(path, split, label_fraction=label_fraction, seed=seed)
         self.sampling = Sampling(
             frames=frames,
@@ -255,11 +258,12 @@ class ClipDataset:
             os.close(descriptor)
 
 
-def undecodable(bad: Sequence[BadClip], allowed: int = 0) -> DatasetError:
-    """The error for clips that cannot be decoded, of which `allowed` may be left out. Names the last one."""
+def undecodable(bad: Sequence[BadClip], allowed: int = 0, *, training: bool = False) -> DatasetError:
+    """The error for clips that cannot be decoded, of which training may leave out `allowed`. Names the last one."""
+    hint = "see what is wrong with `vidkit verify DIR`, and restore or rebuild the shard"
     some = f"{len(bad):,} clips" if len(bad) > 1 else "a clip"
     limit = f", more than the {allowed:,} that may be left out" if allowed else ""
     return DatasetError(
         f"{some} could not be decoded{limit}: {bad[-1]}",
-        hint="see what is wrong with `vidkit verify DIR`, and restore or rebuild the shard",
+        hint=hint + ("; or let training leave out more: --set data.max_bad=N" if training else ""),
     )

@@ -15,7 +15,8 @@ from vidkit.config import Faults
 from vidkit.data.batch import BadClip, ClipBatch, ClipSample, collate
 from vidkit.data.clip_dataset import ClipDataset, undecodable
 from vidkit.data.order import Request, Tail, check_split, epoch_order, epoch_samples, rank_batches
-from vidkit.errors import ConfigError
+from vidkit.data.readers import loader_worker
+from vidkit.errors import ConfigError, TrainingError, VidkitError, clean_message
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,8 @@ class ClipLoader:
         tail: "cut" (training) leaves out the clips that do not fill a step, "pad" fills it with clips from the
             epoch's start, "keep" (tests) gives every clip once; see `order.epoch_samples`.
         max_bad: clips that may be left out of training because they cannot be decoded, as a number or as a
-            share below 1 of the dataset; one more raises. Counted in each process. A test allows none.
+            share below 1 of the dataset; one more raises. Counted in each process, and over all of them where
+            `share_bad` is called. A test allows none.
         prefetch: batches that each worker prepares ahead.
         pin_memory: by default where there is a CUDA device.
         cache: "host" decodes every clip once into memory that all workers share; "device" onto `device`,
@@ -121,7 +123,8 @@ class ClipLoader:
             dataset,
             batch_sampler=self._orders,
             num_workers=workers,
-            collate_fn=collate,
+            collate_fn=_collate,
+            worker_init_fn=loader_worker,
             pin_memory=torch.cuda.is_available() if pin_memory is None else pin_memory,
             persistent_workers=workers > 0,
             prefetch_factor=prefetch if workers else None,
@@ -155,11 +158,27 @@ class ClipLoader:
         elif self.steps_left == 0:  # left at its last step, or resumed with a larger batch than is left
             self.next_epoch()
         self._orders.coming = self._requests()
-        for batch in self._batches if self._device_cache is None else map(self._device_cache.batch, self._orders):
+        for batch in self._read() if self._device_cache is None else map(self._device_cache.batch, self._orders):
             self._account(batch)
             self._position += self.batch_size * self.world
             yield batch
         self.next_epoch()
+
+    def _read(self) -> Iterator[ClipBatch]:
+        try:
+            for batch in self._batches:
+                if isinstance(batch, VidkitError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            text = str(error)
+            if not text.startswith("DataLoader worker") and "No space left on device" not in text:
+                raise
+            raise TrainingError(
+                f"a process that reads clips was stopped: {clean_message(text, 120)}",
+                hint="often memory has run out, or shared memory (/dev/shm; docker run --shm-size=8g): "
+                "use fewer workers or smaller batches",
+            ) from error
 
     def _requests(self) -> Iterator[list[Request]]:
         order = epoch_order(
@@ -179,11 +198,31 @@ class ClipLoader:
         for clip in batch.bad:
             if clip.index not in self.bad:
                 self.bad[clip.index] = clip
-                log.warning("left out (%d of at most %d): %s", len(self.bad), self.max_bad, clip)
-        if len(self.bad) > self.max_bad:
-            raise undecodable(list(self.bad.values()), self.max_bad)
+                if len(self.bad) <= self.max_bad:
+                    log.warning("left out (%d of at most %d): %s", len(self.bad), self.max_bad, clip)
+        self._check_bad()
         if not len(batch):  # a process without a batch would leave the others waiting for its gradients
             raise undecodable(batch.bad)
+
+    def _check_bad(self) -> None:
+        if len(self.bad) > self.max_bad:
+            raise undecodable(list(self.bad.values()), self.max_bad, training=self.dataset.sampling.training)
+
+    def share_bad(self) -> None:
+        """Tell the other processes which clips were left out here, and hear theirs: all call it, as after an epoch.
+        The limit then holds for all of them together.
+
+        Raises:
+            DatasetError: they are too many.
+        """
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+
+        parts: list[Any] = [None] * self.world
+        dist.all_gather_object(parts, self.bad)
+        self.bad = dict(sorted((i, clip) for part in parts for i, clip in part.items()))
+        self._check_bad()
 
     def close(self) -> None:
         """Stop the worker processes now, instead of with the last reference, and let a cache go."""
@@ -227,8 +266,18 @@ class _Reading:
     def __init__(self, dataset: ClipDataset, cache: HostCache | None) -> None:
         self.dataset, self.cache = dataset, cache
 
-    def __getitem__(self, request: Request) -> ClipSample | BadClip:
-        return self.dataset.read(request, self.cache)
+    def __getitem__(self, request: Request) -> ClipSample | BadClip | VidkitError:
+        try:
+            return self.dataset.read(request, self.cache)
+        except VidkitError as error:
+            return error  # for the main process to raise: torch would make a traceback of it on the way
+
+
+def _collate(samples: list[ClipSample | BadClip | VidkitError]) -> ClipBatch | VidkitError:
+    """`collate`, or the first error."""
+    errors = (sample for sample in samples if isinstance(sample, VidkitError))
+    good = [sample for sample in samples if not isinstance(sample, VidkitError)]
+    return next(errors, None) or collate(good)
 
 
 class _Orders:
@@ -262,6 +311,10 @@ class DataWait(Generic[T]):
         self.waited_s = 0.0
         self.batches = 0
         self._since = time.perf_counter()
+
+    def leave_out(self, seconds: float) -> None:
+        """Time that was spent on something else, such as a test."""
+        self._since += seconds
 
     @property
     def total_s(self) -> float:

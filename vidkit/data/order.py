@@ -53,7 +53,7 @@ def epoch_samples(clips: int, global_batch: int, tail: Tail) -> int:
     if clips < global_batch:
         raise ConfigError(
             f"{clips} clips are fewer than one step takes ({global_batch})",
-            hint="use a smaller batch, fewer processes, or tail='pad'",
+            hint="use a smaller batch (--batch-size) or fewer processes; a loader of your own can take tail='pad'",
         )
     return clips // global_batch * global_batch
 

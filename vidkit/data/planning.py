@@ -106,13 +106,16 @@ def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Path]] | None:
             f"no source of {spec.name} was found{seen}",
             hint=f"name the dataset to build: vidkit build-dataset {_spec_of(min(found))}"
             if found and request.spec is None
-            else "give folders: vidkit build-dataset "
-            + " ".join([spec.name, *(f"--{name} DIR" for name in sorted(names) if name in _FOLDER_NAMES)]),
+            else "give folders: vidkit build-dataset " + " ".join([spec.name, *map(_flag_of, sorted(names))]),
         )
     for name, path in folders.items():
         if not path.is_dir():
             raise ConfigError(f"--{name} {path} is no folder", hint="give the folder that holds the videos")
     return spec, folders
+
+
+def _flag_of(source: str) -> str:
+    return f"--{source} DIR" if source in (*_FOLDER_NAMES, "demo", "motions") else f"--source {source}=DIR"
 
 
 def _spec_of(source: str) -> str:

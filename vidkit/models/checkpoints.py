@@ -21,7 +21,7 @@ from vidkit.errors import ConfigError
 from vidkit.model_config import AdaMAEConfig, ClassifierConfig
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
-from vidkit.models.torch_files import read_torch_file, write_torch_file
+from vidkit.models.torch_files import check_sums, read_torch_file, write_torch_file
 from vidkit.settings import from_plain, to_plain
 
 #: Of the file. A reader takes this one and those before it.
@@ -87,10 +87,12 @@ def save(path: str | os.PathLike[str], checkpoint: Checkpoint) -> None:
 def load(path: str | os.PathLike[str], *, training: bool = False) -> Checkpoint:
     """Read a checkpoint on the CPU; no code from the file is run.
 
-    Without `training` the optimiser's part is left on the disk, and weights are read when they are first used.
+    The whole file is read once for its checksums. Without `training` the optimiser's part then stays on the disk,
+    and weights are taken into memory when they are first used.
 
     Raises:
-        ConfigError: no checkpoint of vidkit's, cut off, of a newer format, with pickled objects or other settings.
+        ConfigError: no checkpoint of vidkit's, cut off or damaged, of a newer format, with pickled objects or other
+            settings.
     """
     path = Path(path)
     raw = read_torch_file(path, mmap=not training)
@@ -101,6 +103,7 @@ def load(path: str | os.PathLike[str], *, training: bool = False) -> Checkpoint:
             file=path,
             hint=f"for one of another project: vidkit convert {path} OUT.pt" if foreign else None,
         )
+    check_sums(path)
     version = raw["vidkit"]
     if not isinstance(version, int) or version > FORMAT:
         raise ConfigError(

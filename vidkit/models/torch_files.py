@@ -10,6 +10,8 @@ import errno
 import os
 import pickle
 import re
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,25 @@ def read_torch_file(path: Path, *, allow: Sequence[type] = (), mmap: bool = True
             file=path,
             hint="copy or download it again, or take an earlier checkpoint",
         ) from error
+
+
+def check_sums(path: Path) -> None:
+    """Compare every part with the checksum that `torch.save` wrote beside it; torch itself reads without looking.
+
+    Raises:
+        ConfigError: a part is not what was written.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            bad = file.testzip()
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        bad = clean_message(str(error), 160)
+    if bad is not None:
+        raise ConfigError(
+            f"the file is damaged: {bad} is not what was written",
+            file=path,
+            hint="copy it again, or take an earlier checkpoint",
+        )
 
 
 def write_torch_file(path: Path, value: Any) -> None:

@@ -7,6 +7,7 @@ Shapes: n clips, K classes or labels, R views of a clip.
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from vidkit.data.clip_dataset import ClipDataset
 from vidkit.data.loader import ClipLoader
 from vidkit.data.progress import Progress
-from vidkit.errors import ConfigError, DatasetError, TrainingError
+from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
 from vidkit.model_config import ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.classifier import VideoClassifier
@@ -172,11 +173,11 @@ def run(
     out: Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate a fine-tuned model on a split of a built dataset.
+    """Evaluate a fine-tuned model on a split of a built dataset. Processes of torchrun share the clips.
 
     Args:
         views: by default one temporal and one spatial view, at the stride of the training.
-        out: a Parquet file for the scores of each clip.
+        out: a Parquet file for the scores of each clip; the first process writes it.
 
     Returns:
         Metrics, per-class accuracy, confusion matrix, coverage and the clips that have no sample.
@@ -184,7 +185,10 @@ def run(
     Raises:
         ConfigError: a checkpoint that is no classifier, or of another label map.
         DatasetError: a clip cannot be decoded, or has no label.
+        VidkitError: `out` cannot be written.
     """
+    if out is not None:
+        _make_place(out)
     loaded = checkpoints.load(checkpoint)
     model = checkpoints.build(loaded)
     if not isinstance(model, VideoClassifier):
@@ -196,15 +200,16 @@ def run(
     views = views or views_of(loaded.facts)
     dataset = open_test_split(data, split, model.config.encoder, views)
     check_label_map(loaded.facts, dataset, checkpoint)
-    where = choose_device(device)
+    rank, world, where = _share(device)
     model.to(where)
-    with Progress("evaluating", len(dataset), quiet=quiet) as progress:
-        loader = ClipLoader(dataset, batch_size=views.batch_size, workers=workers)
+    mine = _clips_of(rank, world, views.batch_size, len(dataset))
+    with Progress("evaluating", mine, quiet=quiet or rank > 0) as progress:
+        loader = ClipLoader(dataset, batch_size=views.batch_size, workers=workers, rank=rank, world=world)
         try:
             predictions = predict(model, loader, where, precision=precision, progress=progress)
         finally:
             loader.close()
-    if out is not None:
+    if out is not None and rank == 0:
         write_predictions(predictions, dataset, out)
     return {
         "dataset": dataset.clips.dataset.facts["name"],
@@ -223,6 +228,22 @@ def run(
         "predictions_sha256": predictions.sha256(),
         "classes": list(dataset.classes),
     }
+
+
+def _share(device: str | None) -> tuple[int, int, torch.device]:
+    """(number of this process, processes, device)."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return 0, 1, choose_device(device)
+    from accelerate import PartialState
+
+    state = PartialState(cpu=not torch.accelerator.is_available())
+    return state.process_index, state.num_processes, state.device if device is None else choose_device(device)
+
+
+def _clips_of(rank: int, world: int, batch_size: int, clips: int) -> int:
+    """How many clips of a test one process sees."""
+    steps, left = divmod(clips, batch_size * world)
+    return steps * batch_size + min(batch_size, max(0, left - rank * batch_size))
 
 
 def check_label_map(facts: dict[str, Any], dataset: ClipDataset, checkpoint: Path) -> None:
@@ -244,12 +265,18 @@ def check_label_map(facts: dict[str, Any], dataset: ClipDataset, checkpoint: Pat
     raise ConfigError(
         f"the checkpoint was trained on another label map: {what}",
         file=checkpoint,
-        hint="evaluate on the dataset it was fine-tuned on, or one built by the same spec",
+        hint="take the dataset that it was fine-tuned on, or one built by the same spec; for other classes "
+        "fine-tune from the pre-trained model"
+        + ("" if theirs or named else "; if the dataset has its classes, `vidkit convert --labels DIR` says so"),
     )
 
 
 def write_predictions(predictions: Predictions, dataset: ClipDataset, out: Path) -> None:
-    """A row a clip: key, clip_id, label ids, scores (K floats)."""
+    """A row a clip: key, clip_id, label ids, scores (K floats). Written whole or not at all.
+
+    Raises:
+        VidkitError: it cannot be written.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -263,6 +290,31 @@ def write_predictions(predictions: Predictions, dataset: ClipDataset, out: Path)
         }
     )
     part = out.with_name(out.name + ".part")
-    with part.open("wb") as file:
-        pq.write_table(table, file, compression="zstd")
-    part.replace(out)
+    try:
+        with part.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise _no_place(out, error) from error
+
+
+def _make_place(out: Path) -> None:
+    """Before the test, not after it.
+
+    Raises:
+        ConfigError: `out` is a folder.
+        VidkitError: its folder cannot be made.
+    """
+    if out.is_dir():
+        raise ConfigError("is a folder; scores go to one file", field="--out", file=out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _no_place(out, error) from error
+
+
+def _no_place(out: Path, error: OSError) -> VidkitError:
+    return VidkitError(
+        f"cannot write: {error.strerror or error}", file=out, hint="give --out a place that can be written"
+    )

@@ -124,7 +124,7 @@ class _Loop:
 
     def run_all(self, quiet: bool) -> dict[str, Any]:
         main = self.accelerate.is_main_process
-        waits = DataWait(self._batches())
+        self.waits = waits = DataWait(self._batches())
         metrics: dict[str, float] = {}
         with (
             stopping(self._stop),
@@ -263,6 +263,7 @@ class _Loop:
 
     def _end_of_epoch(self) -> None:
         self._check()
+        self.task.loader.share_bad()
         if self.task.loader.steps_left:
             self.task.loader.next_epoch()  # the batches that are left no longer fill a step
 
@@ -284,7 +285,9 @@ class _Loop:
                 checkpoints.save(self.run.best, self._checkpoint(epoch, model, metrics))
         if self.accelerate.is_main_process:
             self.run.log({"step": self.at.step, "epoch": epoch, **{f"val_{k}": v for k, v in metrics.items()}})
-        self._tick += time.perf_counter() - started  # training's clips/s are not those of a test
+        seconds = time.perf_counter() - started  # training's speed is not that of a test
+        self._tick += seconds
+        self.waits.leave_out(seconds)
         return metrics
 
     def _checkpoint(self, epoch: int, model: nn.Module, metrics: Mapping[str, float] | None = None) -> Checkpoint:
@@ -298,11 +301,12 @@ class _Loop:
         self.accelerate.wait_for_everyone()
         if not self.accelerate.is_main_process:
             return
-        plain = self._checkpoint(epoch, self.raw)
+        plain = self._checkpoint(epoch, self.raw if self.ema is None else self.ema.module)
         training = {
             "optimizer": self.optimizer.state_dict(),
             "loader": self.task.loader.state_dict(),
-            "ema": None if self.ema is None else self.ema.module.state_dict(),
+            # a checkpoint's model is what is tested and used: the average, where there is one
+            "weights": None if self.ema is None else self.raw.state_dict(),
             "scaler": None if self.accelerate.scaler is None else self.accelerate.scaler.state_dict(),
             "sums": dict(self.sums),
             "count": self.count,
@@ -325,11 +329,11 @@ class _Loop:
         state = found.training
         if state is None:
             raise ConfigError("the checkpoint holds weights only", file=self.run.last)
-        self.raw.load_state_dict(found.model)
+        self.raw.load_state_dict(found.model if self.ema is None else state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.task.loader.load_state_dict(state["loader"])
         if self.ema is not None:
-            self.ema.module.load_state_dict(state["ema"])
+            self.ema.module.load_state_dict(found.model)
         if self.accelerate.scaler is not None and state["scaler"] is not None:
             self.accelerate.scaler.load_state_dict(state["scaler"])
         self.sums = {name: value.to(self.accelerate.device) for name, value in state["sums"].items()}
@@ -339,7 +343,11 @@ class _Loop:
             self.run.rewind(self.at.step)
 
     def _summary(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        rows = [row for row in self.run.rows() if "loss" in row]
+        logged = self.run.rows()
+        rows = [row for row in logged if "loss" in row]
+        tests = [row for row in logged if any(name.startswith("val_") for name in row)]
+        if not metrics and tests:  # a finished run that was resumed
+            metrics = {name[4:]: value for name, value in tests[-1].items() if name.startswith("val_")}
         summary = {
             "status": "complete",
             "kind": self.task.kind,

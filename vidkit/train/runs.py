@@ -6,6 +6,7 @@ the checkpoint are taken back, since those steps are done again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -43,12 +44,15 @@ class RunFolder:
     def begin(self, kind: str, config: Any, facts: Mapping[str, Any], *, resume: bool) -> bool:
         """Make the folder, or check that it holds the same run. Returns whether it can go on from a checkpoint.
 
+        What a start has left that failed before its first step (a batch too large, no room for a cache) is no run:
+        its settings are written over.
+
         Raises:
             ConfigError: it holds a run and `resume` is off, or one with other settings.
         """
         described = {"format": FORMAT, "kind": kind, **facts, "config": to_plain(config)}
         path = self.root / "config.json"
-        if path.exists():
+        if path.exists() and self._trained():
             if not resume:
                 raise ConfigError(
                     f"{self.root} holds a run already", hint="go on with it by --resume, or give another --out"
@@ -63,13 +67,29 @@ class RunFolder:
         try:
             self.last.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ConfigError(f"cannot make the folder: {error.strerror}", file=self.root) from error
+            raise ConfigError(
+                f"cannot make the folder: {error.strerror}",
+                file=self.root,
+                hint="give --out a place that can be written",
+            ) from error
         write_json(path, {**described, "versions": versions()})
         return False
 
+    def _trained(self) -> bool:
+        """Whether a step of a run is on record."""
+        return self.last.exists() or self.best.exists() or bool(self.rows())
+
     def log(self, row: Mapping[str, Any]) -> None:
-        with (self.root / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        """
+        Raises:
+            TrainingError: it cannot be written.
+        """
+        path = self.root / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise _cannot_write(path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of the log; a line cut off by a crash is left out."""
@@ -77,7 +97,7 @@ class RunFolder:
         if not path.exists():
             return []
         found = []
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 found.append(json.loads(line))
             except json.JSONDecodeError:
@@ -86,10 +106,12 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Take back what was logged after `step`."""
-        rows = self.rows()
-        kept = [row for row in rows if row["step"] <= step]
-        if rows != kept:
-            _replace(self.root / "log.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
+        path = self.root / "log.jsonl"
+        kept = [row for row in self.rows() if row["step"] <= step]
+        text = "".join(json.dumps(row) + "\n" for row in kept)
+        # not by rows: what is left of a line that was cut off would be the beginning of the next one
+        if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
+            _replace(path, text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         write_json(self.root / "summary.json", summary)
@@ -118,7 +140,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigError(f"cannot be read: {error}", file=path) from error
+        raise ConfigError(
+            f"cannot be read: {error}", file=path, hint="restore it from a copy, or begin anew with another --out"
+        ) from error
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -134,9 +158,13 @@ def _replace(path: Path, text: str) -> None:
             os.fsync(file.fileno())
         part.replace(path)
     except OSError as error:
-        raise TrainingError(
-            f"cannot write: {error.strerror}", file=path, hint="make room and go on with --resume"
-        ) from error
+        raise _cannot_write(path, error) from error
+
+
+def _cannot_write(path: Path, error: OSError) -> TrainingError:
+    locked = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
+    hint = "give --out a place that can be written" if locked else "make room and go on with --resume"
+    return TrainingError(f"cannot write: {error.strerror}", file=path, hint=hint)
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
