@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest bench clean
+.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -63,5 +63,11 @@ bench: install
 	$(BIN)/python -m benchmarks.bench_loader
 	$(BIN)/python -m benchmarks.bench_pretrain
 
+# needs an NVIDIA GPU; the tables go on where they were stopped
+cuda: install
+	$(BIN)/python -m pytest -m cuda
+	$(BIN)/python -m benchmarks.cuda_tables
+	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
+
 clean:
-	rm -rf $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
+	rm -rf vidkit-cuda $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png

@@ -75,7 +75,8 @@ def build_dataset(
         str | None,
         typer.Argument(
             metavar="[SPEC]",
-            help="composite-518 (default), minikinetics-200, k400, ssv2, tinyvirat, demo, or a spec file's path.",
+            help="composite-518 (default), minikinetics-200, k400, ssv2, tinyvirat, demo, motions, or a spec "
+            "file's path.",
             show_default=False,
         ),
     ] = None,
@@ -88,6 +89,7 @@ def build_dataset(
     ssv2: _Folder = None,
     tinyvirat: _Folder = None,
     demo: _Folder = None,
+    motions: _Folder = None,
     source: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME=DIR", help="Folder of a source of your own spec; may be given again."),
@@ -147,6 +149,7 @@ def build_dataset(
         "ssv2": ssv2,
         "tinyvirat": tinyvirat,
         "demo": demo,
+        "motions": motions,
     }
     code = command.run(
         spec,
@@ -235,7 +238,8 @@ def synth(
         str,
         typer.Argument(
             help="kinetics (or kinetics-flat, kinetics-class-folders, kinetics-bare-ids, kinetics-listfile), "
-            "minikinetics, ssv2, tinyvirat-v1, tinyvirat-v2 or demo."
+            "minikinetics, ssv2, tinyvirat-v1, tinyvirat-v2, demo, or motions (64x64, 2 to 48 classes told by "
+            "motion alone)."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.")],
@@ -250,7 +254,10 @@ def synth(
         typer.Option(help="Draw only so many videos and repeat them.", min=1),
     ] = None,
     frames: Annotated[int | None, typer.Option(help="Frames of a clip.", min=1, show_default=False)] = None,
-    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels.", show_default=False)] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Pixels; one number for a square.", show_default=False),
+    ] = None,
     fps: Annotated[float | None, typer.Option(show_default=False)] = None,
     missing: Annotated[float, typer.Option(help="Share of annotated clips without a file.")] = 0.0,
     broken: Annotated[float, typer.Option(help="Share of files that are empty or cut off.")] = 0.0,

@@ -69,7 +69,7 @@ def test_unknown_class_list_names_the_closest() -> None:
 
 
 def test_shipped_specs_go_through_the_real_parser() -> None:
-    assert spec_names() == ("composite-518", "demo", "k400", "minikinetics-200", "ssv2", "tinyvirat")
+    assert spec_names() == ("composite-518", "demo", "k400", "minikinetics-200", "motions", "ssv2", "tinyvirat")
     for name in spec_names():
         spec = load_spec(name)
         assert spec.name == name

@@ -17,7 +17,7 @@ from vidkit.data.synthetic_layouts import KINDS, write_layout
 from vidkit.data.synthetic_plan import Request, apportion, share_videos, split_counts
 from vidkit.errors import ConfigError
 
-UNANNOTATED = ("demo", "kinetics-bare-ids")
+UNANNOTATED = ("demo", "kinetics-bare-ids", "motions")
 
 # --- every kind ------------------------------------------------------------------------------------
 
@@ -37,8 +37,9 @@ def test_every_kind_is_whole_and_repeats(kind: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_one_clip_writes_no_empty_annotation_file(kind: str, tmp_path: Path) -> None:
-    report = small(kind, tmp_path, clips=1, classes=1)
-    assert report.clips == len(videos(tmp_path)) == 1
+    least = KINDS[kind].fewest_classes
+    report = small(kind, tmp_path, clips=least, classes=least)
+    assert report.clips == len(videos(tmp_path)) == least
     assert all(
         path.stat().st_size > 20 for path in tmp_path.rglob("*") if path.is_file() and "ytid" not in path.name
     )
@@ -82,10 +83,10 @@ def test_a_label_always_shows_the_same_motion_and_shape(kind: str) -> None:
     labels = 20 if "label_sets" in what.options else None
     plan = what.plan(Request(kind=kind, clips=120, classes=10, seed=2, label_sets=labels))
     assert len({clip.look.class_index for clip in plan.clips}) == len(plan.classes)
-    if "class-folders" in kind or kind in ("kinetics-bare-ids", "minikinetics", "demo"):
+    if "class-folders" in kind or kind in ("kinetics-bare-ids", "minikinetics", "demo", "motions"):
         shown: dict[str, set[int]] = {}
         for clip in plan.clips:
-            if "test/" not in clip.path or kind == "demo":
+            if "test/" not in clip.path or kind in ("demo", "motions"):
                 shown.setdefault(clip.path.split("/")[-2], set()).add(clip.look.class_index)
         assert all(len(looks) == 1 for looks in shown.values())
         assert len(shown) == 10
@@ -201,6 +202,7 @@ def test_next_command_can_be_pasted(tmp_path: Path) -> None:
         "tinyvirat-v1": ["tinyvirat", "--tinyvirat"],
         "tinyvirat-v2": ["tinyvirat", "--tinyvirat"],
         "demo": ["demo", "--demo"],
+        "motions": ["motions", "--motions"],
     }
 
 

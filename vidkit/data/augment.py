@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import numpy as np
 
 from vidkit.config import Faults
+from vidkit.data.batch import send
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -232,7 +233,7 @@ def crop_resize_batch(video_BTHWC: Tensor, boxes: list[Box], size: int) -> Tenso
 
     batch, time, height, width, channels = video_BTHWC.shape
     device = video_BTHWC.device
-    table = torch.tensor([[*box] for box in boxes], dtype=torch.float32).to(device, non_blocking=True)
+    table = send(torch.tensor([[*box] for box in boxes], dtype=torch.float32), device)
     top, left, high, wide, flip = table.unbind(1)
     rows_BSH = _weights(top, high, torch.zeros_like(flip), size, height)
     columns_BSW = _weights(left, wide, flip, size, width)

@@ -14,6 +14,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def send(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor of the host on `device`, without waiting for what the device still has to do.
+
+    To a GPU it goes from pinned memory: from any other the driver may wait until the GPU is idle.
+    """
+    import torch
+
+    if torch.device(device).type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
 @dataclass(frozen=True, slots=True)
 class BadClip:
     """A clip that could not be decoded. It is left out; no other clip takes its place."""

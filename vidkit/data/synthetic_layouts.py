@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vidkit.config import Faults
-from vidkit.data import synthetic_kinds, synthetic_kinetics
+from vidkit.data import synthetic_kinds, synthetic_kinetics, synthetic_motions
 from vidkit.data.clip_worker import die_with
-from vidkit.data.synthetic import NUM_CLASSES, ClipLook, draw, encode
+from vidkit.data.synthetic import NUM_CLASSES, ClipLook, Pixels, draw, encode
 from vidkit.data.synthetic_plan import DAMAGE, Plan, PlannedClip, Request
 from vidkit.errors import ConfigError
 
@@ -29,6 +29,9 @@ class _Kind:
     most_classes: int
     command: str
     """What reads it, up to the folder."""
+    fewest_classes: int = 1
+    draw: Callable[..., Pixels] = draw
+    """(look, seed=, index=) -> frames; a function of a module, since it goes to other processes."""
     options: frozenset[str] = frozenset()
     """Of `label_sets`, `underscores`, `split_folders`, `annotations`, `audio`: those that this kind has."""
 
@@ -90,6 +93,15 @@ KINDS: dict[str, _Kind] = {
         command="vidkit build-dataset demo --demo",
         options=frozenset({"audio"}),
     ),
+    "motions": _Kind(
+        plan=synthetic_motions.plan,
+        clips=400,
+        classes=40,
+        fewest_classes=2,
+        most_classes=len(synthetic_motions.NAMES),
+        command="vidkit build-dataset motions --motions",
+        draw=synthetic_motions.draw,
+    ),
 }
 
 
@@ -138,8 +150,8 @@ def write_layout(
 ) -> SynthReport:
     """Write a generated dataset. The same arguments give the same files, whatever `workers` is.
 
-    A label always goes with the same motion and shape. The size, length and rate of clips are like
-    those of the real dataset unless `size`, `frames` or `fps` say otherwise.
+    A label always goes with the same motion and shape (for motions, with the same motion). The size, length and
+    rate of clips are like those of the real dataset unless `size`, `frames` or `fps` say otherwise.
 
     Args:
         kind: one of `KINDS`.
@@ -195,7 +207,7 @@ def write_layout(
     root.mkdir(parents=True, exist_ok=True)
     for name, text in plan.texts.items():
         _parent_made(root / annotations / name).write_text(text, encoding="utf-8")
-    videos = _write_clips(root, plan, gone, hurt, seed, audio, workers, progress)
+    videos = _write_clips(root, what, plan, gone, hurt, seed, audio, workers, progress)
     return SynthReport(
         root=root,
         clips=len(plan.clips),
@@ -216,10 +228,10 @@ def _check(
     tiny = "label_sets" in what.options
     faults.check(ask.clips >= 1, "clips", ask.clips, "at least 1")
     faults.check(
-        1 <= ask.classes <= what.most_classes,
+        what.fewest_classes <= ask.classes <= what.most_classes,
         "classes",
         ask.classes,
-        f"1 to {what.most_classes} for {ask.kind}"
+        f"{what.fewest_classes} to {what.most_classes} for {ask.kind}"
         + (" (its labels; label_sets counts their sets)" if tiny else ""),
     )
     faults.check(
@@ -267,15 +279,17 @@ class _Job:
     seed: int
     video: int
     audio: bool
+    draw: Callable[..., Pixels]
 
 
 def _render(job: _Job) -> None:
-    frames = draw(job.look, seed=job.seed, index=job.video)
+    frames = job.draw(job.look, seed=job.seed, index=job.video)
     encode(frames, job.path, job.look.fps, job.codec, audio=job.audio)
 
 
 def _write_clips(
     root: Path,
+    what: _Kind,
     plan: Plan,
     gone: set[int],
     hurt: Mapping[int, float],
@@ -292,7 +306,17 @@ def _write_clips(
 
     def add_job(clip: PlannedClip, path: Path) -> None:
         home[clip.video] = path
-        jobs.append(_Job(path=path, look=clip.look, codec=clip.codec, seed=seed, video=clip.video, audio=audio))
+        jobs.append(
+            _Job(
+                path=path,
+                look=clip.look,
+                codec=clip.codec,
+                seed=seed,
+                video=clip.video,
+                audio=audio,
+                draw=what.draw,
+            )
+        )
 
     for clip in sound:
         if clip.video not in home:

@@ -204,7 +204,7 @@ class AdaMAE(nn.Module):
         return len(part_slices(inputs_BNQ)) > 1
 
     def _tokenize(self, inputs_BNQ: Tensor) -> Tensor:
-        """All tokens. Unless products are kept, pixels stand by for the backward pass, not their normalised values."""
+        """All tokens. Unless products are kept, pixels wait for the backward pass, not their normalised values."""
         if not torch.is_grad_enabled():
             return join([self.tokenizer(part) for part in cpu_parts(inputs_BNQ)])
         if self.config.recompute.sampler in ("none", "cheap"):

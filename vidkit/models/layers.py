@@ -127,7 +127,8 @@ def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
     Elsewhere, and for a small batch, the batch as it is: one call, whatever its size.
     """
     slices = part_slices(x_BND)
-    return (x_BND,) if len(slices) == 1 else tuple(x_BND[part] for part in slices)
+    # not by index: the gradients of parts by index are each as large as the whole, and added up
+    return (x_BND,) if len(slices) == 1 else tuple(x_BND.split([part.stop - part.start for part in slices]))
 
 
 def part_slices(x_BND: Tensor) -> list[slice]:
@@ -136,7 +137,7 @@ def part_slices(x_BND: Tensor) -> list[slice]:
     if x_BND.device.type != "cpu" or batch * tokens <= CPU_TOKENS:
         return [slice(0, batch)]
     clips = max(1, CPU_TOKENS // tokens)
-    return [slice(first, first + clips) for first in range(0, batch, clips)]
+    return [slice(first, min(first + clips, batch)) for first in range(0, batch, clips)]
 
 
 def join(parts: list[Tensor]) -> Tensor:

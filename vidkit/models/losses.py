@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vidkit.model_config import ViTConfig
 from vidkit.models.tokenizers import split_channels, to_unit
@@ -26,14 +26,25 @@ def patch_targets(patches_BMP: Tensor, channels: int, normalize: bool) -> Tensor
     target_BMP = to_unit(patches_BMP)
     if not normalize:
         return target_BMP
-    mean, deviation = patch_statistics(target_BMP, channels)
-    return ((split_channels(target_BMP, channels) - mean) / (deviation + EPS)).flatten(-2)
+    centred, _, deviation = _centred(target_BMP, channels)
+    return (centred / (deviation + EPS)).flatten(-2)
 
 
 def patch_statistics(values_BMP: Tensor, channels: int) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation of each patch and channel, (B, M, 1, C) each."""
-    variance, mean = torch.var_mean(split_channels(values_BMP, channels), dim=-2, keepdim=True)
-    return mean, variance.sqrt()
+    _, mean, deviation = _centred(values_BMP, channels)
+    return mean, deviation
+
+
+def _centred(values_BMP: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Values less their mean (B, M, P / C, C), mean and deviation. Not `torch.var_mean`, which takes four times as
+    long on a CPU where channels lie innermost.
+    """
+    values = split_channels(values_BMP, channels)
+    mean = values.mean(dim=-2, keepdim=True)
+    centred = values - mean
+    variance = centred.square().sum(dim=-2, keepdim=True) / (values.shape[-2] - 1)
+    return centred, mean, variance.sqrt()
 
 
 def token_errors(predicted_BMP: Tensor, target_BMP: Tensor, kind: Literal["mse", "l1"]) -> Tensor:
@@ -42,8 +53,8 @@ def token_errors(predicted_BMP: Tensor, target_BMP: Tensor, kind: Literal["mse",
     Equation 4 writes a norm; the mean over values is what the released code takes, and what makes the sampling
     loss and its weight independent of the patch size. (B, M, P) -> (B, M), float32.
     """
-    difference_BMP = predicted_BMP.float() - target_BMP
-    return (difference_BMP.square() if kind == "mse" else difference_BMP.abs()).mean(dim=-1)
+    error = nn.functional.mse_loss if kind == "mse" else nn.functional.l1_loss
+    return error(predicted_BMP.float(), target_BMP, reduction="none").mean(dim=-1)
 
 
 def sampling_loss(log_probs_BM: Tensor, errors_BM: Tensor) -> Tensor:
