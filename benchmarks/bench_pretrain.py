@@ -10,6 +10,7 @@ github.com/wgcban/adamae; without one that contender is left out, and the refere
 stands for it.
 
     python -m benchmarks.bench_pretrain --released DIR    # about six minutes on two quiet cores
+    python -m benchmarks.bench_pretrain --contenders "vidkit, plain;vidkit;vidkit, full" --theme pretrain-options
     python -m benchmarks.bench_pretrain --quick           # does it work at all
 """
 
@@ -144,6 +145,7 @@ def main(
     batch: Annotated[int, typer.Option(help="Clips.", min=1)] = 4,
     threads: Annotated[int, typer.Option(help="0: as many as there are cores.", min=0)] = 0,
     quick: Annotated[bool, typer.Option(help="A tiny model, one round.")] = False,
+    theme: Annotated[str, typer.Option(help="First part of the result file's name.")] = "pretrain",
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
 ) -> None:
     names = contenders.split(";")
@@ -173,7 +175,7 @@ def main(
     from vidkit.bench.facts import versions
 
     facts = {**about, "released_commit": commit, "versions": versions(), "parity": parity}
-    common.write_result("pretrain", {**facts, **found, "runs": runs}, results)
+    common.write_result(theme, {**facts, **found, "runs": runs}, results)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,20 @@ from vidkit.train_config import FinetuneConfig, Precision, PretrainConfig, ViewC
 #: Keys of `bench.table1.LOSSES` and `bench.table1.SAMPLERS`.
 LossName = Literal["mse-norm", "mse", "l1-norm", "l1"]
 SamplerName = Literal["mlp", "mha-1", "mha-1-half", "mha-2-half"]
-Preset = Literal["masks", "table1a", "table1b", "table1c", "table1d", "table1e", "table1f"]
+#: Questions that arXiv 2308.01916 leaves open, each with a study of its own: `bench.studies`.
+Study = Literal["reconstruction", "mask-ratio", "meta"]
+Preset = Literal[
+    "masks",
+    "table1a",
+    "table1b",
+    "table1c",
+    "table1d",
+    "table1e",
+    "table1f",
+    "reconstruction",
+    "mask-ratio",
+    "meta",
+]
 
 #: Of the preset "masks": the paper's Table 1b, for every strategy.
 RATIOS = (0.80, 0.85, 0.90, 0.95, 0.98)

@@ -14,6 +14,8 @@ from vidkit.bench.compare import Comparison
 from vidkit.bench.compare import compare as compared
 from vidkit.bench.results import Results
 from vidkit.bench.rows import replace_file
+from vidkit.bench.study_rows import is_study
+from vidkit.commands import studies
 from vidkit.commands.output import console, print_json
 from vidkit.errors import ConfigError
 from vidkit.settings import to_plain
@@ -35,6 +37,10 @@ def run(
         compare: two folders, and what changed from the first to the second.
         data: the dataset, for the pictures of the page.
     """
+    if any(map(is_study, folders)):
+        return studies.report(
+            folders, csv=csv, markdown=markdown, html=html, as_json=as_json, compare=compare, data=data
+        )
     if compare:
         return _compare(folders, csv=csv, markdown=markdown, html=html, as_json=as_json)
     if data is not None and html is None:

@@ -1,6 +1,8 @@
 """The video transformer for fine-tuning: every token, mean pooling, a linear head (VideoMAE; AdaMAE, appendix A.6).
 
-Shapes: B batch, N tokens, D width, K classes.
+It can also be shown some of the tokens only, in training or in a test (arXiv 2308.01916, open question 2).
+
+Shapes: B batch, N tokens, V visible, D width, K classes.
 """
 
 from __future__ import annotations
@@ -15,8 +17,9 @@ from torch import Tensor, nn
 from vidkit.errors import ConfigError
 from vidkit.model_config import ClassifierConfig
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_blocks
+from vidkit.models.masking import random_subset
 from vidkit.models.spt import make_tokenizer
-from vidkit.models.tokenizers import check_video, patchify
+from vidkit.models.tokenizers import check_video, patchify, take
 
 #: What a classifier takes over from a pre-trained model. The final norm is new: it follows the pooling here.
 SHARED = ("tokenizer.", "encoder.")
@@ -43,16 +46,27 @@ class VideoClassifier(nn.Module):
         with torch.no_grad():
             self.head.weight.mul_(config.head_scale)
 
-    def forward(self, video_BCTHW: Tensor) -> Tensor:
-        """Clips, uint8 or floating point in [0, 1] -> raw scores (B, K), without softmax."""
-        scores: Tensor = self.head(self.dropout(self.features(video_BCTHW)))
+    def forward(self, video_BCTHW: Tensor, keep_BV: Tensor | None = None) -> Tensor:
+        """Clips, uint8 or floating point in [0, 1] -> raw scores (B, K), without softmax; `keep_BV` as below."""
+        scores: Tensor = self.head(self.dropout(self.features(video_BCTHW, keep_BV)))
         return scores
 
-    def features(self, video_BCTHW: Tensor) -> Tensor:
-        """Clips -> pooled and normalised features (B, D). Raises ConfigError on clips of another shape or dtype."""
+    def features(self, video_BCTHW: Tensor, keep_BV: Tensor | None = None) -> Tensor:
+        """Clips -> pooled and normalised features (B, D).
+
+        Args:
+            keep_BV: the tokens that are seen, distinct in each row; the others are dropped before the encoder, and
+                the mean is over those that are left. None: all of them.
+
+        Raises:
+            ConfigError: clips of another shape or dtype.
+        """
         check_video(video_BCTHW, self.config.encoder)
         inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patchify(video_BCTHW, self.config.encoder))
-        x_BND = self.tokenizer(inputs_BNQ) + self.positions
+        if keep_BV is None:
+            x_BND = self.tokenizer(inputs_BNQ) + self.positions
+        else:
+            x_BND = self.tokenizer(take(inputs_BNQ, keep_BV)) + self.positions[keep_BV]
         x_BND = run_blocks(self.encoder, x_BND, self.config.recompute)
         pooled: Tensor = self.fc_norm(x_BND.mean(dim=1))
         return pooled
@@ -85,6 +99,27 @@ class VideoClassifier(nn.Module):
 
     def no_weight_decay(self) -> set[str]:
         return set()
+
+
+class MaskedClassifier(VideoClassifier):
+    """A classifier that is shown `visible` tokens of each clip: the test that goes with training under a mask.
+
+    All subsets are equally likely. They are drawn from `seed` in the order of the batches, so that two tests with
+    the same clips, batch size and device have the same masks. Weights come by `load_state_dict`.
+    """
+
+    def __init__(self, config: ClassifierConfig, visible: int, seed: int = 0) -> None:
+        super().__init__(config)
+        self.visible, self.seed = visible, seed
+        self._generator: torch.Generator | None = None
+
+    def forward(self, video_BCTHW: Tensor, keep_BV: Tensor | None = None) -> Tensor:
+        """As a classifier's; `keep_BV` None: tokens are drawn."""
+        if keep_BV is None:
+            if self._generator is None:
+                self._generator = torch.Generator(device=video_BCTHW.device).manual_seed(self.seed)
+            keep_BV = random_subset(video_BCTHW, self.config.encoder.tokens, self.visible, self._generator)
+        return super().forward(video_BCTHW, keep_BV)
 
 
 def layer_decay_groups(model: VideoClassifier, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from vidkit.model_config import ClassifierConfig, ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier, layer_decay_groups
+from vidkit.models.masking import num_visible, random_subset
 from vidkit.train import evaluate, loop
 from vidkit.train.evaluate import check_label_map, open_test_split
 from vidkit.train.runs import RunFolder
@@ -52,6 +53,7 @@ def run(
     accelerate = accelerator(config.optim, config.log.tracker, str(out))
     start = None if init is None else checkpoints.load(init)
     vit = config.encoder if start is None else start.config.encoder
+    visible = None if config.mask_ratio is None else num_visible(vit.grid, config.mask_ratio)
     dataset = _open(config, data, vit)
     folder = RunFolder(out)
     facts = {**dataset_facts(dataset), "init": None if init is None else str(init)}
@@ -74,7 +76,7 @@ def run(
             model_config=model.config,
             groups=layer_decay_groups(model, config.optim.weight_decay, config.optim.layer_decay),
             loader=loader,
-            losses=_losses(config, len(dataset.classes), multi, accelerate.process_index),
+            losses=_losses(config, len(dataset.classes), multi, accelerate.process_index, vit.tokens, visible),
             optim=config.optim,
             log=config.log,
             seed=config.seed,
@@ -130,7 +132,10 @@ def _take_weights(model: VideoClassifier, start: Checkpoint, dataset: ClipDatase
         model.load_encoder(start.model)
 
 
-def _losses(config: FinetuneConfig, classes: int, multi: bool, rank: int) -> loop.Losses:
+def _losses(
+    config: FinetuneConfig, classes: int, multi: bool, rank: int, tokens: int, visible: int | None
+) -> loop.Losses:
+    """`visible` of `tokens` are shown, drawn anew for each batch; None: all."""
     mix = BatchMix(
         classes=classes,
         mixup=config.mixup,
@@ -149,7 +154,9 @@ def _losses(config: FinetuneConfig, classes: int, multi: bool, rank: int) -> loo
             video, targets_BL = mix(video, labels, (config.seed, number, rank))
         else:
             targets_BL = mix.smooth(labels)
-        logits_BL = model(video)
+        # by torch's own generator, which the loop seeds for each batch
+        shown = () if visible is None else (random_subset(video, tokens, visible, None),)
+        logits_BL = model(video, *shown)
         if multi:
             return {"loss": F.binary_cross_entropy_with_logits(logits_BL.float(), targets_BL)}
         right = logits_BL.detach().argmax(dim=1) == targets_BL.argmax(dim=1)
