@@ -113,7 +113,7 @@ def test_without_data_the_demo_is_built_once(
     asked: list[Any] = []
 
     def draw(out: Path, kind: str, *, clips: int) -> Path:
-        assert (kind, clips) == ("demo", ablate.DEMO_CLIPS)
+        assert (kind, clips) == ("demo", 1200)
         return out.with_name("drawn")
 
     def build(spec: str, *, out: Path, folders: dict[str, Path], **options: Any) -> int:

@@ -189,7 +189,6 @@ def test_generated_clips_where_no_data_is_given(
 
     monkeypatch.setattr(build_dataset, "run", build)
     monkeypatch.setattr(synth, "draw_beside", lambda out, kind, **options: out.with_name(kind))
-    assert ablate.synth is synth
     assert commands.embedded(study, tmp_path / "data") == tmp_path / "data"
     assert commands.embedded(study, tmp_path / "data") == tmp_path / "data"
     assert asked == [(spec, [spec])]

@@ -11,11 +11,9 @@ failed ones are, and inside a cell each run goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import gc
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import torch
 
 from vidkit.ablation_config import MeasureConfig, MemoryConfig
 from vidkit.bench import facts
+from vidkit.bench.attempts import finished, memory_errors
 from vidkit.bench.cells import Job
 from vidkit.bench.measure import measure
 from vidkit.bench.memory import predict_peak
@@ -33,7 +32,7 @@ from vidkit.data.state import lock
 from vidkit.errors import ConfigError, TrainingError, VidkitError
 from vidkit.settings import config_hash, to_plain
 from vidkit.train import evaluate, finetune, pretrain
-from vidkit.train.runs import RunFolder, read_json, write_json
+from vidkit.train.runs import RunFolder, write_json
 
 #: Of the test's figures; the rest is in test.json.
 METRICS = ("top1", "top5", "mean_class", "mAP", "f1")
@@ -185,12 +184,9 @@ class _Runner:
             "config": to_plain(job.memory if job.planned.kind == "memory" else job.config),
         }
         try:
-            with _memory_errors():
+            with memory_errors():
                 found = self._memory(job) if job.planned.kind == "memory" else self._full(job)
         except VidkitError as error:
-            gc.collect()
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
             return Row(status="failed", reason=str(error), **known)
         return Row(status="ok", **{**known, **found})
 
@@ -202,7 +198,7 @@ class _Runner:
         before = Path("pretrain") / config_hash(config.pretrain)
         folder = Path("cells") / job.planned.config_hash
         first = self._pretrain(job, out / before)
-        tuned = _finished(out / folder / "finetune") or finetune.run(
+        tuned = finished(out / folder / "finetune") or finetune.run(
             config.finetune,
             data,
             out / folder / "finetune",
@@ -243,7 +239,7 @@ class _Runner:
             },
         }
         try:
-            with _memory_errors():
+            with memory_errors():
                 return {**found, **self._memory(job)}
         except VidkitError as error:  # the accuracy stands, and the row says why memory does not
             return {**found, "reason": f"memory and speed of a step were not measured: {error.message}"}
@@ -251,12 +247,12 @@ class _Runner:
     def _pretrain(self, job: Job, folder: Path) -> dict[str, Any]:
         if folder.name in self.failed:
             raise TrainingError(self.failed[folder.name])
-        done = _finished(folder)
+        done = finished(folder)
         if done is not None:
             return done
         assert self.ablation.data is not None
         try:
-            with _memory_errors():
+            with memory_errors():
                 return pretrain.run(
                     job.config.pretrain,
                     self.ablation.data,
@@ -308,36 +304,6 @@ def measured(memory: MemoryConfig, how: MeasureConfig) -> dict[str, Any]:
         "reserved_bytes": found.reserved_bytes,
         "step_clips_per_s": found.clips_per_s,
     }
-
-
-def _finished(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end. Its folder is named by its settings, so it is the same run."""
-    path = folder / "summary.json"
-    if not path.exists():
-        return None
-    found: dict[str, Any] = read_json(path)
-    return found if found.get("status") == "complete" and RunFolder(folder).last.exists() else None
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Lack of memory, on the GPU or the CPU, as a TrainingError."""
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _no_memory(error) from error
-    except RuntimeError as error:  # torch's allocator on a CPU has no kind of its own
-        if "allocate memory" not in str(error):
-            raise
-        raise _no_memory(error) from error
-
-
-def _no_memory(error: BaseException) -> TrainingError:
-    words = str(error).strip().splitlines()
-    return TrainingError(
-        "out of memory" + "".join(f": {line}" for line in words[:1]),
-        hint="a smaller batch_size, or more parts by optim.accumulate, needs less",
-    )
 
 
 def say(words: str) -> None:

@@ -26,6 +26,7 @@ import torch
 
 from vidkit.ablation_config import Study
 from vidkit.bench import facts, study_masking, study_meta, study_page, study_reconstruction, study_report
+from vidkit.bench.attempts import memory_errors
 from vidkit.bench.rows import RESULTS, replace_file
 from vidkit.bench.study_rows import (
     PLAN,
@@ -37,7 +38,7 @@ from vidkit.bench.study_rows import (
     write_plan,
     write_rows,
 )
-from vidkit.bench.study_work import Arm, Settings, Work, memory_errors, plain
+from vidkit.bench.study_work import Arm, Settings, Work
 from vidkit.data.dataset import open_dataset
 from vidkit.data.state import lock
 from vidkit.errors import ConfigError, VidkitError
@@ -153,7 +154,7 @@ def write_report(out: Path) -> None:
 def _row(
     run_arm: Callable[..., dict[str, Any]], work: Work, plan: Any, one: Arm, known: dict[str, Any]
 ) -> StudyRow:
-    known = {**known, "plan": one.planned, "config": plain(one.config)}
+    known = {**known, "plan": one.planned, "config": to_plain(one.config)}
     started = time.perf_counter()
     try:
         with memory_errors():

@@ -17,9 +17,10 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vidkit.bench.attempts import finished
 from vidkit.bench.study_parts import check_split
 from vidkit.bench.study_specs import MASK_RATIOS, MASKING, NO_MASK
-from vidkit.bench.study_work import Arm, ArmConfig, Work, arm, finished, seeded
+from vidkit.bench.study_work import Arm, ArmConfig, Work, arm, seeded
 from vidkit.data.dataset import read_facts
 from vidkit.data.loader import ClipLoader
 from vidkit.data.progress import Progress

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vidkit.ablation_config import Study
+from vidkit.bench.attempts import finished, memory_errors
 from vidkit.bench.study_rows import PlannedArm
 from vidkit.bench.study_specs import STUDIES
 from vidkit.data.dataset import read_facts
 from vidkit.data.split import open_split
 from vidkit.errors import TrainingError, VidkitError
 from vidkit.recipes import Recipe
-from vidkit.settings import config_hash, to_plain
+from vidkit.settings import config_hash
 from vidkit.train import pretrain
 from vidkit.train.fewshot_config import FewshotConfig, Learner
-from vidkit.train.runs import RunFolder, read_json
+from vidkit.train.runs import RunFolder
 from vidkit.train_config import FinetuneConfig, PretrainConfig, ViewConfig
 
 
@@ -209,35 +205,3 @@ def steps_of_an_epoch(config: PretrainConfig, data: Path) -> int:
             hint="lower pretrain.optim.batch_size by --set, or give a larger dataset",
         )
     return steps
-
-
-def finished(folder: Path) -> dict[str, Any] | None:
-    """The summary of a run that has come to its end. Its folder is named by its settings, so it is the same run."""
-    path = folder / "summary.json"
-    if not path.exists():
-        return None
-    found: dict[str, Any] = read_json(path)
-    return found if found.get("status") == "complete" and RunFolder(folder).last.exists() else None
-
-
-@contextmanager
-def memory_errors() -> Iterator[None]:
-    """Lack of memory, on the GPU or the CPU, as a TrainingError."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        known = isinstance(error, (MemoryError, torch.OutOfMemoryError))
-        if not known and "allocate memory" not in str(error):  # torch's allocator on a CPU has no kind of its own
-            raise
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        words = str(error).strip().splitlines()
-        raise TrainingError(
-            "out of memory" + "".join(f": {line}" for line in words[:1]),
-            hint="a smaller batch_size, or more parts by optim.accumulate, needs less",
-        ) from error
-
-
-def plain(config: ArmConfig) -> dict[str, Any]:
-    return to_plain(config)

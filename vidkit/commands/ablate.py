@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,19 +14,16 @@ from rich.table import Table
 
 from vidkit.ablation_config import Grid, MeasureConfig, check_preset
 from vidkit.bench.study_specs import chosen
-from vidkit.commands import build_dataset, report, synth
+from vidkit.commands import embedded, report
 from vidkit.commands.output import command_line, console, print_json
 from vidkit.commands.training import default_recipe
-from vidkit.data.dataset import DATASET_JSON, open_dataset, read_facts
-from vidkit.errors import BuildError, ConfigError
+from vidkit.data.dataset import DATASET_JSON, open_dataset
+from vidkit.errors import ConfigError
 from vidkit.recipes import RECIPES, Recipe
 from vidkit.settings import changed
 
 if TYPE_CHECKING:
     from vidkit.bench.cells import Job, Wanted
-
-#: Of the embedded dataset. With the 240 of `build-dataset demo`, 168 of them for training, nothing is learnt.
-DEMO_CLIPS = 1200
 
 #: In the folder of the results.
 PAGE = "report.html"
@@ -144,7 +140,7 @@ def _run(options: Options, jobs: Sequence[Job]) -> int:
     check_free(options.out, resume=options.resume)  # before anything is built
     data = None
     if not options.memory_only:
-        data = options.data or _demo(options.out / "data")
+        data = options.data or embedded.demo(options.out / "data")
     ablation = Ablation(jobs=tuple(jobs), data=data, out=options.out, split=options.split, measure=options.measure)
     try:
         rows = run(ablation, resume=options.resume, quiet=options.as_json, tell=say)
@@ -167,37 +163,6 @@ def _run(options: Options, jobs: Sequence[Job]) -> int:
             f"again: vidkit report {escape(str(options.out))}"
         )
     return int(bool(failures(rows)))
-
-
-def _demo(out: Path) -> Path:
-    """The embedded dataset of generated clips, built once beside its clips.
-
-    Raises:
-        BuildError: it could not be built.
-    """
-    if (out / DATASET_JSON).exists() and read_facts(out)["status"] == "complete":
-        return out
-    print(f"no --data: building the demo of {DEMO_CLIPS:,} generated clips in {out}", file=sys.stderr)
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
-        clips = synth.draw_beside(out, "demo", clips=DEMO_CLIPS)
-        code = build_dataset.run(
-            "demo",
-            out=out,
-            folders={"demo": clips},
-            annotations=(),
-            source_options={},
-            workers=0,
-            strict=False,
-            forbid_leaks=False,
-            retry_failed=False,
-            dry_run=False,
-            max_failures=0.0,
-            timeout=120.0,
-            as_json=False,
-        )
-    if code:
-        raise BuildError("the demo could not be built", file=out, hint="see above, or give a dataset by --data")
-    return out
 
 
 # --- what would be done ---

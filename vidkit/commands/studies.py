@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 from collections.abc import Sequence
@@ -19,10 +18,11 @@ from vidkit.bench.rows import replace_file
 from vidkit.bench.study_report import Results
 from vidkit.bench.study_rows import is_study
 from vidkit.bench.study_specs import SEEDS, STUDIES
+from vidkit.commands import embedded as generated
 from vidkit.commands.output import command_line, console, print_json
 from vidkit.commands.training import default_recipe
-from vidkit.data.dataset import DATASET_JSON, open_dataset, read_facts
-from vidkit.errors import BuildError, ConfigError
+from vidkit.data.dataset import DATASET_JSON, open_dataset
+from vidkit.errors import ConfigError
 from vidkit.recipes import RECIPES
 from vidkit.settings import changed
 
@@ -111,35 +111,9 @@ def embedded(study: Study, out: Path) -> Path:
         BuildError: it could not be built.
     """
     if study != "meta":
-        from vidkit.commands import ablate
-
-        return ablate._demo(out)
-    if (out / DATASET_JSON).exists() and read_facts(out)["status"] == "complete":
-        return out
-    from vidkit.commands import build_dataset, synth
-
+        return generated.demo(out)
     kind, classes, each = FEWSHOT_CLIPS
-    how = {"classes": classes, "clips": classes * each}
-    print(f"no --data: building {how['clips']:,} generated clips of {classes} classes in {out}", file=sys.stderr)
-    with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
-        code = build_dataset.run(
-            kind,
-            out=out,
-            folders={kind: synth.draw_beside(out, kind, **how)},
-            annotations=(),
-            source_options={},
-            workers=0,
-            strict=False,
-            forbid_leaks=False,
-            retry_failed=False,
-            dry_run=False,
-            max_failures=0.0,
-            timeout=120.0,
-            as_json=False,
-        )
-    if code:
-        raise BuildError("the clips could not be built", file=out, hint="see above, or give a dataset by --data")
-    return out
+    return generated.generated(out, kind, classes=classes, clips=classes * each)
 
 
 def _check(options: Options, study: Study) -> None:

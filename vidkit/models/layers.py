@@ -128,7 +128,7 @@ def cpu_parts(x_BND: Tensor) -> tuple[Tensor, ...]:
     """
     slices = part_slices(x_BND)
     # not by index: the gradients of parts by index are each as large as the whole, and added up
-    return (x_BND,) if len(slices) == 1 else tuple(x_BND.split([part.stop - part.start for part in slices]))
+    return (x_BND,) if len(slices) == 1 else torch.split(x_BND, [part.stop - part.start for part in slices])
 
 
 def part_slices(x_BND: Tensor) -> list[slice]:
