@@ -64,6 +64,9 @@ def ablate(
     steps: Annotated[
         int, typer.Option(help="Steps that are timed for each cell; 0: memory is predicted only.", min=0)
     ] = 5,
+    jobs: Annotated[
+        int, typer.Option(help="Cells at a time, each on a GPU of its own in turn; 0: one for each GPU.", min=0)
+    ] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on: cells with a result are not run again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they cost.")] = False,
     memory_only: Annotated[
@@ -102,6 +105,7 @@ def ablate(
         recipe=recipe,
         split=split,
         measure=MeasureConfig(batch=batch, steps=steps),
+        jobs=jobs,
         resume=resume,
         dry_run=dry_run,
         memory_only=memory_only,

@@ -15,7 +15,7 @@ import torch
 from tests.train import small
 from vidkit import ablation_config
 from vidkit.ablation_config import Cell, Grid, MeasureConfig
-from vidkit.bench import ablate, report
+from vidkit.bench import ablate, parallel, report
 from vidkit.bench.ablate import Ablation
 from vidkit.bench.cells import Job, described, estimated_hours, fitting, from_grid, plan, preset, resolve
 from vidkit.bench.rows import Row, read_plan, read_rows
@@ -129,6 +129,36 @@ def test_an_interrupted_grid_ends_in_the_same_table(
     assert sum("done before" in words for words in told) == len(before)
     assert learnt(rows) == learnt(whole[1])
     assert all(row in rows for row in before), "finished cells did not run again"
+
+
+def test_cells_side_by_side_give_the_same_table(
+    data: Path, whole: tuple[Path, tuple[Row, ...]], tmp_path: Path
+) -> None:
+    """Stopped after the first cell to end, too."""
+
+    def stop(words: str) -> None:
+        if words.endswith(": ok"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True, jobs=2, tell=stop)
+    told: list[str] = []
+    rows = ablate.run(ablation(data, tmp_path, jobs(**TWO)), resume=True, jobs=2, tell=told.append)
+    assert any("cells, 2 at a time" in words for words in told)
+    assert learnt(rows) == learnt(whole[1])
+    assert [row.plan for row in rows] == [job.planned for job in jobs(**TWO)]
+
+
+def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert parallel.places(0) == (None,)
+    assert parallel.places(2) == (None, None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert parallel.places(0) == ("0", "1")
+    assert parallel.places(3) == ("0", "1", "0")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8f")
+    assert parallel.places(0) == ("5", "GPU-8f")
 
 
 def test_a_failed_cell_is_a_row_and_the_rest_go_on(

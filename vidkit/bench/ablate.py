@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from vidkit.bench.attempts import finished, memory_errors
 from vidkit.bench.cells import Job
 from vidkit.bench.measure import measure
 from vidkit.bench.memory import predict_peak
+from vidkit.bench.parallel import places, side_by_side
 from vidkit.bench.rows import PLAN, RESULTS, Plan, PlannedCell, Row, read_plan, read_rows, write_plan, write_rows
 from vidkit.data.dataset import open_dataset
 from vidkit.data.state import lock
@@ -54,11 +55,17 @@ class Ablation:
 
 
 def run(
-    ablation: Ablation, *, resume: bool = False, quiet: bool = False, tell: Tell = lambda words: None
+    ablation: Ablation,
+    *,
+    resume: bool = False,
+    quiet: bool = False,
+    jobs: int = 0,
+    tell: Tell = lambda words: None,
 ) -> tuple[Row, ...]:
     """Run what has no result yet. Returns the rows of these jobs, in their order.
 
     Args:
+        jobs: cells at a time; 0: one for each GPU, at least one.
         tell: called with a line of text when a cell begins and ends.
 
     Raises:
@@ -79,18 +86,34 @@ def run(
         write_plan(out / PLAN, _joined(read_plan(out / PLAN), ablation, about, out))
         common = _common_facts()
         runner = _Runner(ablation=replace(ablation, out=out), about=about, quiet=quiet, common=common)
+        todo: dict[Job, str] = {}
         for number, job in enumerate(ablation.jobs, start=1):
-            key = job.planned.config_hash
             told = f"cell {number} of {len(ablation.jobs)}: {label(job.planned)}"
-            if key in rows and rows[key].status == "ok":
+            before = rows.get(job.planned.config_hash)
+            if before is not None and before.status == "ok":
                 tell(f"{told}: done before")
-                continue
-            tell(told)
-            rows[key] = runner.row(job)
+            else:
+                todo[job] = told
+        for row in _rows(runner, todo, places(jobs), tell):
+            rows[row.plan.config_hash] = row
             write_rows(out / RESULTS, rows.values())
-            if rows[key].status == "failed":
-                tell(f"  failed: {rows[key].reason}")
+            if row.status == "failed":
+                tell(f"  failed: {row.reason}")
     return tuple(rows[job.planned.config_hash] for job in ablation.jobs)
+
+
+def _rows(runner: _Runner, todo: dict[Job, str], where: Sequence[str | None], tell: Tell) -> Iterator[Row]:
+    if len(where) == 1:
+        for job, told in todo.items():
+            tell(told)
+            yield runner.row(job)
+        return
+    told_of = {job.planned.config_hash: told for job, told in todo.items()}
+    tell(f"{len(todo)} cells, {len(where)} at a time")
+    # lines of several runs at once could not be told apart
+    for row in side_by_side(replace(runner, quiet=True).row, todo, where):
+        tell(f"{told_of[row.plan.config_hash]}: {row.status}")
+        yield row
 
 
 def check_free(out: Path, *, resume: bool) -> None:

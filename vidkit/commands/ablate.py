@@ -49,6 +49,7 @@ class Options:
     recipe: str | None
     split: str
     measure: MeasureConfig
+    jobs: int
     resume: bool
     dry_run: bool
     memory_only: bool
@@ -143,7 +144,7 @@ def _run(options: Options, jobs: Sequence[Job]) -> int:
         data = options.data or embedded.demo(options.out / "data")
     ablation = Ablation(jobs=tuple(jobs), data=data, out=options.out, split=options.split, measure=options.measure)
     try:
-        rows = run(ablation, resume=options.resume, quiet=options.as_json, tell=say)
+        rows = run(ablation, resume=options.resume, quiet=options.as_json, jobs=options.jobs, tell=say)
     except KeyboardInterrupt:
         words = command_line()
         again = words if "--resume" in words else f"{words} --resume"

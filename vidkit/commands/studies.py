@@ -121,6 +121,8 @@ def _check(options: Options, study: Study) -> None:
         raise ConfigError(
             f"the study {study!r} trains; it has no memory-only form", field="--memory-only", hint="leave it out"
         )
+    if options.jobs > 1:
+        raise ConfigError("arms of a study run one after another", field="--jobs", hint="leave it out")
     if options.measure != MeasureConfig():
         raise ConfigError(
             f"the study {study!r} measures no step's memory or speed, so --batch and --steps have no effect",
