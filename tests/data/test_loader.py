@@ -612,11 +612,13 @@ def test_a_shard_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
     import os
     import signal
+    import time
 
     clips = ClipDataset(build(tmp_path, many(60)), "train", frames=2, stride=1)
     loader = ClipLoader(clips, batch_size=1, workers=1, prefetch=1)
     batches = iter(loader)
     next(batches)
+    time.sleep(1)  # until it waits for work: killed with one of torch's locks in its hands, it would keep that
     os.kill(loader._batches._iterator._workers[0].pid, signal.SIGKILL)
     # torch may notice in the middle of anything else that this process does
     with pytest.raises((TrainingError, RuntimeError), match="DataLoader worker"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import os
 import random
 import struct
@@ -390,3 +391,18 @@ def test_the_reference_decodes_what_it_should() -> None:
     means = [frame.mean() for frame in ref_media.all_frames(buffer.getvalue())]
     assert means == pytest.approx([0, 128, 255], abs=4)
     assert ref_media.times_s(buffer.getvalue()) == [Fraction(k, 10) for k in range(3)]
+
+
+def test_threads_may_listen_at_the_same_time() -> None:
+    """Whoever leaves last leaves FFmpeg's log as the first one found it."""
+    logger = logging.getLogger("libav")
+    level = av.logging.get_level()
+    one, other = media.listening(), media.listening()
+    one.__enter__()
+    words = other.__enter__()
+    one.__exit__(None, None, None)
+    assert not logger.propagate
+    logger.error("still heard")
+    assert words.said == ["still heard"]
+    other.__exit__(None, None, None)
+    assert (logger.propagate, logger.handlers, av.logging.get_level()) == (True, [], level)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import io
 import logging
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO
@@ -66,16 +67,28 @@ def listening() -> Iterator[_LastWords]:
     """
     words = _LastWords()
     logger = logging.getLogger("libav")
-    level, propagate = av.logging.get_level(), logger.propagate
-    logger.addHandler(words)
-    logger.propagate = False
-    av.logging.set_level(av.logging.ERROR)
+    with _LISTENERS_LOCK:  # of several threads, the first one in and the last one out set the state
+        if not _LISTENERS:
+            _BEFORE[:] = [av.logging.get_level(), logger.propagate]
+            av.logging.set_level(av.logging.ERROR)
+            logger.propagate = False
+        _LISTENERS.append(words)
+        logger.addHandler(words)
     try:
         yield words
     finally:
-        av.logging.set_level(level)
-        logger.propagate = propagate
-        logger.removeHandler(words)
+        with _LISTENERS_LOCK:
+            logger.removeHandler(words)
+            _LISTENERS.remove(words)
+            if not _LISTENERS:
+                level, logger.propagate = _BEFORE
+                av.logging.set_level(level)
+
+
+_LISTENERS: list[_LastWords] = []
+_LISTENERS_LOCK = threading.Lock()
+#: FFmpeg's log level and whether its messages go on, while nobody listens.
+_BEFORE: list[Any] = []
 
 
 @contextmanager
