@@ -9,7 +9,7 @@ import math
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vidkit.model_config import ViTConfig
 from vidkit.models.tokenizers import split_channels, to_unit
@@ -27,7 +27,7 @@ def patch_targets(patches_BMP: Tensor, channels: int, normalize: bool) -> Tensor
     if not normalize:
         return target_BMP
     centred, _, deviation = _centred(target_BMP, channels)
-    return (centred / (deviation + EPS)).flatten(-2)
+    return centred.div_(deviation + EPS).flatten(-2)
 
 
 def patch_statistics(values_BMP: Tensor, channels: int) -> tuple[Tensor, Tensor]:
@@ -43,8 +43,8 @@ def _centred(values_BMP: Tensor, channels: int) -> tuple[Tensor, Tensor, Tensor]
     values = split_channels(values_BMP, channels)
     mean = values.mean(dim=-2, keepdim=True)
     centred = values - mean
-    variance = centred.square().sum(dim=-2, keepdim=True) / (values.shape[-2] - 1)
-    return centred, mean, variance.sqrt()
+    deviation = torch.linalg.vector_norm(centred, dim=-2, keepdim=True) / math.sqrt(values.shape[-2] - 1)
+    return centred, mean, deviation
 
 
 def token_errors(predicted_BMP: Tensor, target_BMP: Tensor, kind: Literal["mse", "l1"]) -> Tensor:
@@ -53,8 +53,9 @@ def token_errors(predicted_BMP: Tensor, target_BMP: Tensor, kind: Literal["mse",
     Equation 4 writes a norm; the mean over values is what the released code takes, and what makes the sampling
     loss and its weight independent of the patch size. (B, M, P) -> (B, M), float32.
     """
-    error = nn.functional.mse_loss if kind == "mse" else nn.functional.l1_loss
-    return error(predicted_BMP.float(), target_BMP, reduction="none").mean(dim=-1)
+    # torch's own losses would keep both sides for the backward pass, instead of their difference
+    difference_BMP = predicted_BMP.float() - target_BMP
+    return (difference_BMP.square() if kind == "mse" else difference_BMP.abs()).mean(dim=-1)
 
 
 def sampling_loss(log_probs_BM: Tensor, errors_BM: Tensor) -> Tensor:
