@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest bench cuda clean
+.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest masks meta bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -58,6 +58,16 @@ label-fraction: install
 mann-selftest: install
 	$(BIN)/python -m benchmarks.mann_selftest
 
+# four masks at five ratios, 3 seeds, on generated clips; an hour and a half of CPU time
+masks: install
+	$(BIN)/vidkit ablate --preset masks --seed 0 --seed 1 --seed 2 --out vidkit-masks --resume --steps 0 \
+		--set pretrain.model.encoder.frames=4 --set pretrain.model.encoder.patch=8 \
+		--set pretrain.optim.epochs=12 --set finetune.optim.epochs=12
+
+# MANN, blackbox, MAML, prototypes, fine-tuning and others on unseen classes, 3 seeds; 40 minutes on one core
+meta: install
+	$(BIN)/vidkit ablate --preset meta --out vidkit-meta --resume
+
 bench: install
 	$(BIN)/python -m benchmarks.bench_build
 	$(BIN)/python -m benchmarks.bench_loader
@@ -70,4 +80,4 @@ cuda: install
 	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
 
 clean:
-	rm -rf vidkit-cuda $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
+	rm -rf vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
