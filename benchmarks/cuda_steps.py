@@ -16,20 +16,16 @@ import subprocess
 import sys
 import tarfile
 import time
-import types
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import timm.layers
 import torch
-from timm.models import _registry
 from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from benchmarks.pretrain_steps import ADAMW, released_model
+from benchmarks.pretrain_steps import ADAMW, old_timm, released_model, released_sizes
 from vidkit.bench.step import HALF
 from vidkit.model_config import AdaMAEConfig
 from vidkit.models.adamae import AdaMAE
@@ -215,30 +211,12 @@ def videomae_step(folder: Path, config: AdaMAEConfig, batch: int, precision: Pre
 
 def videomae_model(folder: Path, config: AdaMAEConfig) -> Any:
     """The released class with the sizes of `config`."""
-    # names that later versions of timm have moved
-    sys.modules.setdefault("timm.models.registry", _registry)
-    layers: Any = types.ModuleType("timm.models.layers")
-    layers.__dict__.update(timm.layers.__dict__)
-    sys.modules.setdefault("timm.models.layers", layers)
+    old_timm()
     if os.fspath(folder) not in sys.path:
         sys.path.insert(0, os.fspath(folder))
     made: Any = importlib.import_module("modeling_pretrain")
-    vit, decoder = config.encoder, config.decoder
     torch.manual_seed(0)
-    return made.PretrainVisionTransformer(
-        img_size=vit.size,
-        patch_size=vit.patch,
-        encoder_embed_dim=vit.width,
-        encoder_depth=vit.depth,
-        encoder_num_heads=vit.heads,
-        decoder_num_classes=vit.patch_values,
-        decoder_embed_dim=decoder.width,
-        decoder_depth=decoder.depth,
-        decoder_num_heads=decoder.heads,
-        mlp_ratio=vit.mlp_ratio,
-        qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-    )
+    return made.PretrainVisionTransformer(**released_sizes(config))
 
 
 # --- measuring -----------------------------------------------------------------------------------

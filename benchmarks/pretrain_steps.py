@@ -156,31 +156,39 @@ CONTENDERS: dict[str, Callable[[dict[str, Any]], Step]] = {
 
 def released_model(tree: Path, config: AdaMAEConfig) -> Any:
     """The released class with the sizes of `config`; for ViT-B, what its own function for it makes."""
-    # names that later versions of timm have moved
+    old_timm()
+    sys.path.insert(0, os.fspath(tree))
+    from models.pretrain.vit import PretrainVisionTransformer  # type: ignore[import-not-found]
+
+    torch.manual_seed(0)
+    return PretrainVisionTransformer(**released_sizes(config), mask_ratio=config.mask.ratio)
+
+
+def old_timm() -> None:
+    """Modules that later versions of timm have moved, under the names that released code imports."""
     sys.modules.setdefault("timm.models.registry", _registry)
     layers: Any = types.ModuleType("timm.models.layers")
     layers.__dict__.update(timm.layers.__dict__)
     sys.modules.setdefault("timm.models.layers", layers)
-    sys.path.insert(0, os.fspath(tree))
-    from models.pretrain.vit import PretrainVisionTransformer  # type: ignore[import-not-found]
 
+
+def released_sizes(config: AdaMAEConfig) -> dict[str, Any]:
+    """Arguments that the released classes of VideoMAE and AdaMAE share."""
     vit, decoder = config.encoder, config.decoder
-    torch.manual_seed(0)
-    return PretrainVisionTransformer(
-        img_size=vit.size,
-        patch_size=vit.patch,
-        encoder_embed_dim=vit.width,
-        encoder_depth=vit.depth,
-        encoder_num_heads=vit.heads,
-        decoder_num_classes=vit.patch_values,
-        decoder_embed_dim=decoder.width,
-        decoder_depth=decoder.depth,
-        decoder_num_heads=decoder.heads,
-        mlp_ratio=vit.mlp_ratio,
-        qkv_bias=True,
-        norm_layer=partial(nn.LayerNorm, eps=1e-6),
-        mask_ratio=config.mask.ratio,
-    )
+    return {
+        "img_size": vit.size,
+        "patch_size": vit.patch,
+        "encoder_embed_dim": vit.width,
+        "encoder_depth": vit.depth,
+        "encoder_num_heads": vit.heads,
+        "decoder_num_classes": vit.patch_values,
+        "decoder_embed_dim": decoder.width,
+        "decoder_depth": decoder.depth,
+        "decoder_num_heads": decoder.heads,
+        "mlp_ratio": vit.mlp_ratio,
+        "qkv_bias": True,
+        "norm_layer": partial(nn.LayerNorm, eps=1e-6),
+    }
 
 
 def released_loss(model: Any, config: AdaMAEConfig, video: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,6 +7,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.train.fewshot_made import made_clips, made_pixels, made_split
+from vidkit.data.class_split import ClassSplit
+from vidkit.data.episodes import LabelledClips
+from vidkit.train.fewshot_pixels import ClipPixels
+
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
@@ -14,3 +19,21 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# --- few-shot: clips of a colour for each class; test_fewshot.py has its own ---
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
+    return made_clips(tmp_path_factory.mktemp("few"))
+
+
+@pytest.fixture(scope="module")
+def split(clips: LabelledClips) -> ClassSplit:
+    return made_split(clips)
+
+
+@pytest.fixture(scope="module")
+def pixels(clips: LabelledClips) -> ClipPixels:
+    return made_pixels(clips)

@@ -17,9 +17,6 @@ from tests.train.fewshot_made import (
     config,
     encoder,
     features,
-    made_clips,
-    made_pixels,
-    made_split,
 )
 from vidkit.data import ClipDataset
 from vidkit.data.class_split import ClassSplit, split_classes
@@ -36,22 +33,6 @@ from vidkit.train.fewshot_encoder import (
 from vidkit.train.fewshot_features import ClipFeatures, clip_features
 from vidkit.train.fewshot_pixels import ClipPixels, class_rows, load_pixels, meta_splits_needed
 from vidkit.train.inference import views_of
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    return made_clips(tmp_path_factory.mktemp("few"))
-
-
-@pytest.fixture(scope="module")
-def split(clips: LabelledClips) -> ClassSplit:
-    return made_split(clips)
-
-
-@pytest.fixture(scope="module")
-def pixels(clips: LabelledClips) -> ClipPixels:
-    return made_pixels(clips)
-
 
 # --- clips in memory ---------------------------------------------------------------------------------------------
 

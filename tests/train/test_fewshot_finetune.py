@@ -18,9 +18,6 @@ from tests.train.fewshot_made import (
     config,
     encoder,
     features,
-    made_clips,
-    made_pixels,
-    made_split,
     pools,
     without_times,
 )
@@ -33,22 +30,6 @@ from vidkit.train import fewshot, fewshot_finetune
 from vidkit.train.fewshot_config import PIXEL_LEARNERS
 from vidkit.train.fewshot_pixels import ClipPixels, class_rows
 from vidkit.train.fewshot_training import falling, stack
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    return made_clips(tmp_path_factory.mktemp("few"))
-
-
-@pytest.fixture(scope="module")
-def split(clips: LabelledClips) -> ClassSplit:
-    return made_split(clips)
-
-
-@pytest.fixture(scope="module")
-def pixels(clips: LabelledClips) -> ClipPixels:
-    return made_pixels(clips)
-
 
 # --- a network for each episode ----------------------------------------------------------------------------------
 

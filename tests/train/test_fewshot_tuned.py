@@ -15,9 +15,6 @@ from tests.train.fewshot_made import (
     config,
     encoder,
     features,
-    made_clips,
-    made_pixels,
-    made_split,
     pools,
     without_times,
 )
@@ -32,21 +29,6 @@ from vidkit.train.fewshot_learners import LEARNERS as MADE
 from vidkit.train.fewshot_pixels import ClipPixels, class_rows
 from vidkit.train.fewshot_training import EpisodeRows, Pool
 from vidkit.train.fewshot_tuned import LiveFeatures, tune
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    return made_clips(tmp_path_factory.mktemp("few"))
-
-
-@pytest.fixture(scope="module")
-def split(clips: LabelledClips) -> ClassSplit:
-    return made_split(clips)
-
-
-@pytest.fixture(scope="module")
-def pixels(clips: LabelledClips) -> ClipPixels:
-    return made_pixels(clips)
 
 
 def expected_names(model: nn.Module, blocks: tuple[int, ...], norm: str, tokenizer: bool) -> set[str]:

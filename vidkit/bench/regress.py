@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -305,6 +305,21 @@ def one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
+
+
+def measure_parts(
+    parts: Mapping[str, Callable[[Path], list[Measured]]],
+    folder: Path,
+    done: Callable[[str], None],
+    conditions: Callable[[], dict[str, Any]],
+) -> Findings:
+    """Every part of a section, with one thread; `done` is called with a part's name at its end."""
+    values: list[Measured] = []
+    with one_thread():
+        for name, part in parts.items():
+            values += part(folder)
+            done(name)
+    return Findings(conditions=conditions(), values=tuple(values))
 
 
 def processor() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from vidkit.bench import facts, flops, memory
-from vidkit.bench.regress import Findings, Measured, one_thread, processor
+from vidkit.bench.regress import Findings, Measured, measure_parts, processor
 from vidkit.bench.regress_data import built, planned
 from vidkit.bench.step import ModelConfig
 from vidkit.data.dataset import open_dataset
@@ -72,12 +72,7 @@ def measure(folder: Path, done: Callable[[str], None] = lambda part: None) -> Fi
         folder: an empty one, for clips, shards and checkpoints.
         done: called with a part's name at its end.
     """
-    values: list[Measured] = []
-    with one_thread():
-        for name, part in PARTS.items():
-            values += part(folder)
-            done(name)
-    return Findings(conditions=conditions(), values=tuple(values))
+    return measure_parts(PARTS, folder, done, conditions)
 
 
 def conditions() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from typing import Any
 
 from vidkit.bench import facts, plain
 from vidkit.bench.eager import EagerStep
-from vidkit.bench.regress import Findings, Measured, one_thread, processor
+from vidkit.bench.regress import Findings, Measured, measure_parts, processor
 from vidkit.bench.regress_data import SOURCE, built, planned
 from vidkit.bench.step import TrainStep
 from vidkit.data.augment import Box, crop_resize
@@ -140,12 +140,7 @@ def measure(folder: Path, done: Callable[[str], None] = lambda part: None) -> Fi
         folder: an empty one, for clips and shards.
         done: called with a part's name at its end.
     """
-    values: list[Measured] = []
-    with one_thread():
-        for name, part in PARTS.items():
-            values += part(folder)
-            done(name)
-    return Findings(conditions=conditions(), values=tuple(values))
+    return measure_parts(PARTS, folder, done, conditions)
 
 
 def conditions() -> dict[str, Any]:

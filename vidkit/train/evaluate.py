@@ -24,7 +24,7 @@ from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
 from vidkit.model_config import ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.classifier import VideoClassifier
-from vidkit.train.inference import choose_device, views_of
+from vidkit.train.inference import choose_device, open_views, views_of
 from vidkit.train.metrics import multi_label, single_label
 from vidkit.train_config import Precision, ViewConfig
 
@@ -58,19 +58,7 @@ def open_test_split(
     Raises:
         DatasetError: clips of the split have no label.
     """
-    dataset = ClipDataset(
-        data,
-        split,
-        frames=vit.frames,
-        stride=views.stride,
-        mode=views.mode,
-        training=False,
-        size=vit.size,
-        views=views.views,
-        crop_share=views.crop_share,
-        label_fraction=label_fraction,
-        seed=seed,
-    )
+    dataset = open_views(data, split, vit, views, label_fraction=label_fraction, seed=seed)
     if dataset.unlabelled:
         raise DatasetError(
             f"{dataset.unlabelled:,} of {len(dataset):,} clips of split {split!r} have no label",

@@ -29,7 +29,7 @@ from vidkit.model_config import ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
-from vidkit.train.inference import choose_device, views_of
+from vidkit.train.inference import choose_device, open_views, views_of
 from vidkit.train_config import ViewConfig
 
 #: Of the file; its facts are JSON under this key of the schema's metadata.
@@ -88,7 +88,7 @@ def run(
     where = choose_device(device)
     model.to(where).eval()
     vit = model.config.encoder
-    datasets = [_open(data, split, vit, settings) for split in _chosen(data, splits)]
+    datasets = [open_views(data, split, vit, settings) for split in _chosen(data, splits)]
     facts = {
         **_facts(datasets[0], vit, settings),
         "checkpoint": checkpoint.name,
@@ -121,20 +121,6 @@ def _chosen(data: Path, splits: Sequence[str] | None) -> tuple[str, ...]:
             field="--split",
         )
     return tuple(split for split in SPLITS if split in splits)
-
-
-def _open(data: Path, split: str, vit: ViTConfig, views: ViewConfig) -> ClipDataset:
-    return ClipDataset(
-        data,
-        split,
-        frames=vit.frames,
-        stride=views.stride,
-        mode=views.mode,
-        training=False,
-        size=vit.size,
-        views=views.views,
-        crop_share=views.crop_share,
-    )
 
 
 def _facts(dataset: ClipDataset, vit: ViTConfig, views: ViewConfig) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from torch import Tensor
 
 from vidkit.data.cache import available_memory
 from vidkit.data.class_split import ClassSplit, MetaSplit
-from vidkit.data.clip_dataset import ClipDataset
 from vidkit.data.labelled import LabelledClips
 from vidkit.data.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.model_config import ViTConfig
 from vidkit.train.fewshot_config import PIXEL_LEARNERS, FewshotConfig
+from vidkit.train.inference import open_views
 from vidkit.train_config import ViewConfig
 
 #: The rest of what is free is for the model and its activations.
@@ -103,17 +103,7 @@ def load_pixels(
     total = sum(last - first for _, first, last in chosen)
     with Progress("reading clips", total, quiet=quiet) as progress:
         for name, first, _ in chosen:
-            dataset = ClipDataset(
-                clips.dataset.root,
-                name,
-                frames=vit.frames,
-                stride=views.stride,
-                mode=views.mode,
-                training=False,
-                size=vit.size,
-                views=views.views,
-                crop_share=views.crop_share,
-            )
+            dataset = open_views(clips.dataset.root, name, vit, views)
             loader = ClipLoader(dataset, batch_size=batch_size, workers=workers)
             try:
                 for batch in loader:

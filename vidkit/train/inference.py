@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from vidkit.data.clip_dataset import ClipDataset
 from vidkit.data.sampling import Sampling
 from vidkit.errors import ConfigError
 from vidkit.model_config import ViTConfig
@@ -52,6 +54,26 @@ def views_of(
         mode="segments" if facts.get("mode") == "segments" else "views",
         crop_share=crop_share,
         batch_size=batch_size,
+    )
+
+
+def open_views(data: Path, split: str, vit: ViTConfig, views: ViewConfig, **how: Any) -> ClipDataset:
+    """The clips of a split as a network that is not trained sees them.
+
+    Args:
+        how: further arguments of `ClipDataset`.
+    """
+    return ClipDataset(
+        data,
+        split,
+        frames=vit.frames,
+        stride=views.stride,
+        mode=views.mode,
+        training=False,
+        size=vit.size,
+        views=views.views,
+        crop_share=views.crop_share,
+        **how,
     )
 
 
