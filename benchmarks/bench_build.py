@@ -100,7 +100,7 @@ def vidkit_command(job: Job, source: Path, spec: Path, clips: int) -> list[str]:
 
 def ffmpeg_arguments(job: Job, clips: list[Path], out: Path) -> tuple[list[bytes], int]:
     """Arguments of every clip's command, one after the other, and how many belong to each."""
-    from vidkit.data.media import ClipReader
+    from vidkit.data.media.frames import ClipReader
 
     words: list[bytes] = []
     count = 0

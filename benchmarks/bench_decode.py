@@ -40,7 +40,7 @@ SIZES = (256, 64)
 
 def sources(quick: bool) -> dict[str, list[bytes]]:
     """Kind -> clips: drawn ones of Kinetics' size, and filmed ones where they are."""
-    from vidkit.data.synthetic import ClipLook, draw, encode
+    from vidkit.data.synth.clips import ClipLook, draw, encode
 
     found: dict[str, list[bytes]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +61,8 @@ def prepare(
     kinds: dict[str, list[bytes]], encodes: dict[str, tuple[int, str | None]], folder: Path
 ) -> list[dict[str, Any]]:
     """Write every copy; returns the list of what to read, with bytes against the source."""
-    from vidkit.config import EncodeSettings
-    from vidkit.data.transcode import transcode
+    from vidkit.data.media.transcode import transcode
+    from vidkit.settings.encode import EncodeSettings
 
     items: list[dict[str, Any]] = []
     for kind, clips in kinds.items():
@@ -91,7 +91,7 @@ def prepare(
 
 def read_all(folder: Path, rounds: int, seed: int) -> list[dict[str, list[float]]]:
     """For each item, reader -> ms a clip in each round; readers take turns on the same clips and starts."""
-    from vidkit.data.media import ClipReader
+    from vidkit.data.media.frames import ClipReader
 
     items = json.loads((folder / "items.json").read_text())
     every = readers.available()

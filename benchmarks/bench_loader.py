@@ -76,7 +76,7 @@ JOBS: dict[str, Job] = {
 
 def make_source(folder: Path, clips: int, *, real: bool) -> None:
     """A class folder of originals, unless it is there already."""
-    from vidkit.data.synthetic_layouts import write_layout
+    from vidkit.data.synth.layouts import write_layout
 
     if folder.exists():
         return
@@ -137,7 +137,7 @@ def check_same(dataset: Any, source: Path, clips: int) -> float:
     Raises:
         SystemExit: other frames or crops, so that there is nothing to compare.
     """
-    from vidkit.data.order import Request
+    from vidkit.data.load.order import Request
 
     raw = originals.Originals(dataset, source, originals.as_bytes)
     apart = 0.0
@@ -193,7 +193,7 @@ def count(batch: Any) -> int:
 
 
 def normalised(batch: Any) -> int:
-    from vidkit.data.augment import normalise
+    from vidkit.data.load.augment import normalise
 
     return len(normalise(batch.video))
 

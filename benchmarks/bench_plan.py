@@ -80,11 +80,11 @@ def phases(folder: Path) -> dict[str, float]:
         now = time.perf_counter()
         found[name], started = now - started, now
 
-    from vidkit.config import SourceOptions
-    from vidkit.data import composite, layout, planning
+    from vidkit.data.plan import composite, layout, planning
     from vidkit.data.sources import READERS, Roots
     from vidkit.data.sources.files import scan
     from vidkit.data.tables import Matching
+    from vidkit.settings.encode import SourceOptions
 
     lap("imports")
     scan(folder, Matching("kinetics"))

@@ -172,7 +172,7 @@ def main(
     found = summary(runs)
     print(report(found, parity, targets=not quick))
     about = {key: job[key] for key in ("size", "batch", "steps", "threads")}
-    from vidkit.bench.facts import versions
+    from vidkit.bench.measure.facts import versions
 
     facts = {**about, "released_commit": commit, "versions": versions(), "parity": parity}
     common.write_result(theme, {**facts, **found, "runs": runs}, results)

@@ -154,8 +154,8 @@ def machine() -> dict[str, Any]:
     """What a reader needs to judge the numbers; nothing that names the machine or its folders."""
     import av
 
-    from vidkit.bench import facts
-    from vidkit.data.transcode import encoder_fingerprint
+    from vidkit.bench.measure import facts
+    from vidkit.data.media.transcode import encoder_fingerprint
 
     found = facts.machine()
     load = found.pop("load_average")  # last, as it says how it was just now

@@ -35,24 +35,24 @@ import typer
 from benchmarks import common
 from benchmarks.cuda_data import cores, motions
 from benchmarks.cuda_tables import hardware
-from vidkit.ablation_config import Grid, MeasureConfig
-from vidkit.bench import facts
-from vidkit.bench.ablate import Ablation, run, say
-from vidkit.bench.cells import Job, Wanted, fitting, from_grid, plan
-from vidkit.bench.report import markdown, plain, read_results
-from vidkit.bench.rows import Row, replace_file
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.synthetic import ClipLook
-from vidkit.data.synthetic_motions import FPS, NAMES, places
-from vidkit.model_config import Strategy, ViTConfig
+from vidkit.bench.ablate.cells import Job, Wanted, fitting, from_grid, plan
+from vidkit.bench.ablate.rows import Row, replace_file
+from vidkit.bench.ablate.run import Ablation, run, say
+from vidkit.bench.measure import facts
+from vidkit.bench.report.table import markdown, plain, read_results
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.synth.clips import ClipLook
+from vidkit.data.synth.motions import FPS, NAMES, places
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator
-from vidkit.recipes import RECIPES, Recipe
-from vidkit.settings import to_plain
+from vidkit.settings.ablation import Grid, MeasureConfig
+from vidkit.settings.model import Strategy, ViTConfig
+from vidkit.settings.plain import to_plain
+from vidkit.settings.recipes import RECIPES, Recipe
+from vidkit.settings.train import Cache
 from vidkit.train.pictures import mask_picture
 from vidkit.train.runs import RunFolder
-from vidkit.train_config import Cache
 
 MASKS: tuple[Strategy, ...] = ("adaptive", "tube", "random", "frame")
 RATIOS = ((0.95, 0.90), (0.80, 0.98))

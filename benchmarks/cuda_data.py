@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from benchmarks import common
-from vidkit.bench.loader import LoaderBench
-from vidkit.bench.loader import run as run_loader
+from vidkit.bench.measure.loader import LoaderBench
+from vidkit.bench.measure.loader import run as run_loader
 from vidkit.data.dataset import read_facts
-from vidkit.recipes import RECIPES
+from vidkit.settings.recipes import RECIPES
 
 Cache = Literal["none", "host", "device"]
 
@@ -29,7 +29,7 @@ def motions(work: Path, clips: int, classes: int = 40) -> Path:
     Raises:
         SystemExit: it could not be built.
     """
-    from vidkit.commands.synth import draw_beside
+    from vidkit.cli.datasets.synth import draw_beside
 
     built = work / "motions"
     if not (built / "dataset.json").exists() or read_facts(built)["status"] != "complete":

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 
 from benchmarks import cuda_steps
-from vidkit.bench.flops import cost
-from vidkit.bench.measure import PROBE_SIZE, matrix_rate, measure
-from vidkit.model_config import AdaMAEConfig, DecoderConfig, Recompute, RecomputeConfig, ViTConfig, vit_base
-from vidkit.train_config import Precision
+from vidkit.bench.measure.flops import cost
+from vidkit.bench.measure.measure import PROBE_SIZE, matrix_rate, measure
+from vidkit.settings.model import AdaMAEConfig, DecoderConfig, Recompute, RecomputeConfig, ViTConfig, vit_base
+from vidkit.settings.train import Precision
 
 PRECISIONS: tuple[Precision, ...] = ("bf16", "fp16", "fp32")
 
@@ -90,7 +90,7 @@ def rate(settings: Settings, precision: Precision) -> dict[str, Any]:
 
 
 def ours(settings: Settings, config: AdaMAEConfig, batch: int, precision: Precision) -> dict[str, Any]:
-    """A step of `vidkit.bench.step.TrainStep`: what is predicted is what is measured."""
+    """A step of `vidkit.bench.measure.step.TrainStep`: what is predicted is what is measured."""
     cuda_steps.tidy()
     device: Any = settings.device
     found = measure(

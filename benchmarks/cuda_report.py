@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from benchmarks import common
-from vidkit.bench.table1 import PaperRow, read_table1
+from vidkit.bench.ablate.table1 import PaperRow, read_table1
 
 Rows = Mapping[str, Mapping[str, Any]]
 

@@ -26,13 +26,13 @@ from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from benchmarks.pretrain_steps import ADAMW, old_timm, released_model, released_sizes
-from vidkit.bench.step import HALF
-from vidkit.model_config import AdaMAEConfig
+from vidkit.bench.measure.step import HALF
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.losses import patch_targets
 from vidkit.models.masking import FIXED, num_visible, visible_mask
 from vidkit.models.tokenizers import patchify
-from vidkit.train_config import Precision
+from vidkit.settings.model import AdaMAEConfig
+from vidkit.settings.train import Precision
 
 Step = Callable[[], Tensor]
 
@@ -237,8 +237,8 @@ def tidy() -> None:
 def timed(make: Callable[[], Step], steps: int, warmup: int, device: str) -> dict[str, Any]:
     """Seconds of each step, and the peak of memory over what was there before the model was made.
 
-    Steps are timed one by one, as in `vidkit.bench.measure`; `burst_s` is the mean of as many that are sent without
-    waiting in between, as in training, where the host runs ahead.
+    Steps are timed one by one, as in `vidkit.bench.measure.measure`; `burst_s` is the mean of as many that are sent
+    without waiting in between, as in training, where the host runs ahead.
     """
     tidy()
     cuda = device == "cuda"

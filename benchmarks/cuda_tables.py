@@ -43,10 +43,10 @@ from benchmarks.cuda_measure import (
     recomputing,
 )
 from benchmarks.cuda_report import name_of, report
-from vidkit.bench import facts
-from vidkit.bench.table1 import PaperRow, read_table1
+from vidkit.bench.ablate.table1 import PaperRow, read_table1
+from vidkit.bench.measure import facts
 from vidkit.errors import VidkitError
-from vidkit.model_config import Recompute
+from vidkit.settings.model import Recompute
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -28,7 +28,7 @@ KINETICS, TINYVIRAT, LABEL_SETS, CLASSES = 12_098, 12_829, 118, 400
 
 def make_sources(folder: Path, *, scale: float, distinct: int, workers: int, short: bool) -> float:
     """Write both sources, or find them written; returns the seconds it took."""
-    from vidkit.data.synthetic_layouts import write_layout
+    from vidkit.data.synth.layouts import write_layout
 
     started = time.perf_counter()
     clips = max(CLASSES, round(KINETICS * scale))

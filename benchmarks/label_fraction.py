@@ -44,7 +44,7 @@ def make_data(work: Path, clips: int) -> Path:
 
 
 def pretrained(data: Path, work: Path, epochs: int) -> tuple[Path, dict[str, Any]]:
-    from vidkit.recipes import RECIPES
+    from vidkit.settings.recipes import RECIPES
     from vidkit.train import pretrain
 
     config = RECIPES["tiny"]().pretrain
@@ -55,7 +55,7 @@ def pretrained(data: Path, work: Path, epochs: int) -> tuple[Path, dict[str, Any
 
 def accuracy(data: Path, out: Path, init: Path | None, *, rate: float, seed: int, epochs: int) -> dict[str, float]:
     """Of one fine-tuning: validation at its best epoch, and the test split with that epoch's weights."""
-    from vidkit.recipes import RECIPES
+    from vidkit.settings.recipes import RECIPES
     from vidkit.train import evaluate, finetune
 
     recipe = RECIPES["tiny"]()

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from vidkit.data import ClipDataset
-    from vidkit.data.augment import Box
-    from vidkit.data.order import Request
+    from vidkit.data.load.augment import Box
+    from vidkit.data.load.order import Request
 
 Pictures = npt.NDArray[np.uint8]
 
@@ -63,7 +63,7 @@ class Epochs:
         self.dataset, self.batch, self.epoch = dataset, batch, 0
 
     def __iter__(self) -> Iterator[list[Request]]:
-        from vidkit.data.order import epoch_order, rank_batches
+        from vidkit.data.load.order import epoch_order, rank_batches
 
         order = epoch_order(len(self.dataset), self.dataset.seed, self.epoch)
         yield from rank_batches(order, self.epoch, batch_size=self.batch, rank=0, world=1, tail="cut")
@@ -108,7 +108,7 @@ def as_bytes(pictures: Pictures, box: Box, size: int) -> Tensor:
     """(C, T, S, S) uint8."""
     import torch
 
-    from vidkit.data.augment import crop_resize
+    from vidkit.data.load.augment import crop_resize
 
     return crop_resize(torch.from_numpy(pictures), box, size).permute(1, 0, 2, 3)
 
@@ -118,7 +118,7 @@ def as_released(pictures: Pictures, box: Box, size: int) -> Tensor:
     import torch
     from PIL import Image
 
-    from vidkit.data.augment import IMAGENET_MEAN, IMAGENET_STD
+    from vidkit.data.load.augment import IMAGENET_MEAN, IMAGENET_STD
 
     edges = (box.left, box.top, box.left + box.width, box.top + box.height)
     images = [Image.fromarray(frame).convert("RGB").crop(edges) for frame in pictures]

@@ -27,7 +27,10 @@ from timm.optim import param_groups_weight_decay
 from torch import Tensor, nn
 
 from tests.reference import ref_adamae
-from vidkit.model_config import (
+from vidkit.models.adamae import AdaMAE
+from vidkit.models.foreign.convert import read_foreign
+from vidkit.models.masking import mask_generator, num_visible
+from vidkit.settings.model import (
     AdaMAEConfig,
     DecoderConfig,
     MaskConfig,
@@ -36,9 +39,6 @@ from vidkit.model_config import (
     ViTConfig,
     vit_base,
 )
-from vidkit.models.adamae import AdaMAE
-from vidkit.models.foreign import read_foreign
-from vidkit.models.masking import mask_generator, num_visible
 
 LEAN = RecomputeConfig(decoder="cheap", sampler="cheap")
 

@@ -10,7 +10,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from vidkit.data.media import ClipReader
+from vidkit.data.media.frames import ClipReader
 
 Frames = npt.NDArray[np.uint8]
 Reader = Callable[[bytes, Sequence[int]], Frames]

@@ -24,7 +24,7 @@ def make_sources(kind: str, folder: Path, *, clips: int, distinct: int, real: bo
         distinct: different videos of Kinetics size; the others are links to them.
         real: the two filmed clips under many ids, in place of drawn ones.
     """
-    from vidkit.data.synthetic_layouts import write_layout
+    from vidkit.data.synth.layouts import write_layout
 
     if folder.exists():
         return

@@ -1,6 +1,6 @@
 """`python -m vidkit` is `vidkit`."""
 
-from vidkit.cli import main
+from vidkit.cli.app import main
 
 if __name__ == "__main__":
     main()

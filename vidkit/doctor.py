@@ -164,7 +164,7 @@ def _judge(name: str, levels: list[float], lack: Status, remedy: str) -> Finding
 def _decoder_pyav(clip: Path) -> Finding:
     name, remedy = "decoder pyav", _REINSTALL
     try:
-        from vidkit.data.media import decode_frames
+        from vidkit.data.media.frames import decode_frames
 
         frames = decode_frames(clip.read_bytes(), range(_FRAMES))
     except (ImportError, ClipError, OSError) as error:
@@ -196,7 +196,7 @@ def _ffmpeg(clip: Path | None) -> list[Finding]:
         'put ffmpeg on PATH, or: pip install "vidkit[ffmpeg]" (only --transcoder ffmpeg needs it)',
     )
     try:
-        from vidkit.data import transcode_ffmpeg
+        from vidkit.data.media import transcode_ffmpeg
 
         program = transcode_ffmpeg.find_ffmpeg()
         if program is None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from vidkit.ablation_config import Cell
-from vidkit.bench.rows import Kind, PaperFigures, PlannedCell, Row
+from vidkit.bench.ablate.rows import Kind, PaperFigures, PlannedCell, Row
+from vidkit.settings.ablation import Cell
 
 DEFAULT = PaperFigures(table="1a", row=6, top1=70.04, top5=92.7, memory_gb=14.4)
 

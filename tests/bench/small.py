@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vidkit.model_config import AdaMAEConfig, DecoderConfig, MaskConfig, ViTConfig
+from vidkit.settings.model import AdaMAEConfig, DecoderConfig, MaskConfig, ViTConfig
 
 
 def small() -> AdaMAEConfig:

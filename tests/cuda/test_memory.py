@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from vidkit.bench.measure import measure
-from vidkit.bench.memory import compare, measure_peak, predict_peak
+from vidkit.bench.measure.measure import measure
+from vidkit.bench.measure.memory import compare, measure_peak, predict_peak
 from vidkit.errors import TrainingError
-from vidkit.model_config import RecomputeConfig, vit_base
-from vidkit.train_config import Precision
+from vidkit.settings.model import RecomputeConfig, vit_base
+from vidkit.settings.train import Precision
 
 pytestmark = pytest.mark.cuda
 

@@ -14,11 +14,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.cuda_steps import our_step
 from tests.bench.small import small
-from vidkit.bench.step import TrainStep
-from vidkit.model_config import AdaMAEConfig, RecomputeConfig, vit_base
+from vidkit.bench.measure.step import TrainStep
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator
-from vidkit.train_config import Precision
+from vidkit.settings.model import AdaMAEConfig, RecomputeConfig, vit_base
+from vidkit.settings.train import Precision
 
 pytestmark = pytest.mark.cuda
 

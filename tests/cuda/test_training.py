@@ -10,11 +10,11 @@ import torch
 
 from tests.cuda.test_step import waiting_is_an_error
 from tests.train import small
-from vidkit.data.cache import DeviceCache
+from vidkit.data.load.cache import DeviceCache
 from vidkit.errors import TrainingError
+from vidkit.settings.train import LogConfig
 from vidkit.train import finetune, loop, pretrain
 from vidkit.train.runs import RunFolder
-from vidkit.train_config import LogConfig
 
 pytestmark = pytest.mark.cuda
 

@@ -18,12 +18,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tests.badmedia import indexed_clip
-from vidkit.config import DatasetSpec, EncodeSettings, SourceSpec
-from vidkit.data.build import BuildSettings, Built, build
-from vidkit.data.clip_worker import ClipJob, ClipOutcome, make_clip
-from vidkit.data.planning import Prepared, Request, describe, identity, prepare
+from vidkit.data.build.build import BuildSettings, Built, build
+from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, make_clip
+from vidkit.data.media.transcode import encoder_fingerprint
+from vidkit.data.plan.planning import Prepared, Request, describe, identity, prepare
 from vidkit.data.progress import Progress
-from vidkit.data.transcode import encoder_fingerprint
+from vidkit.settings.encode import DatasetSpec, EncodeSettings, SourceSpec
 
 TINY = EncodeSettings(size=32, max_frames=4, preset="ultrafast")
 

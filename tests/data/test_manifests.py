@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from vidkit.config import SOURCE_KINDS, SPLIT_NAMES, DatasetSpec
 from vidkit.data.manifests import (
     ClassList,
     class_list,
@@ -19,6 +18,7 @@ from vidkit.data.manifests import (
 from vidkit.data.sources import READERS
 from vidkit.data.sources.common import ClassLookup
 from vidkit.errors import ConfigError
+from vidkit.settings.encode import SOURCE_KINDS, SPLIT_NAMES, DatasetSpec
 
 SIZES = {"kinetics400": 400, "minikinetics200": 200, "ssv2": 174, "tinyvirat26": 26}
 

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tests.badmedia import CASES
-from vidkit.config import EncodeSettings
+from vidkit.data.media.transcode import encoder_fingerprint, transcode
 from vidkit.data.shards import ShardFacts, ShardWriter
 from vidkit.data.tables import LEDGER_SCHEMA
-from vidkit.data.transcode import encoder_fingerprint, transcode
 from vidkit.errors import ClipError
+from vidkit.settings.encode import EncodeSettings
 
 ENCODE = EncodeSettings(size=64, max_frames=12, preset="ultrafast")
 CLASSES = ["air drumming", "crawling baby", "Pulling", "Riding+walking", "視頻"]

@@ -14,7 +14,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from tests.reference import ref_adamae
 from vidkit.errors import ConfigError
-from vidkit.model_config import (
+from vidkit.models import layers
+from vidkit.models.adamae import AdaMAE
+from vidkit.models.losses import motion_energy
+from vidkit.models.masking import mask_generator
+from vidkit.settings.model import (
     SIZES,
     AdaMAEConfig,
     DecoderConfig,
@@ -25,10 +29,6 @@ from vidkit.model_config import (
     ViTConfig,
     vit_base,
 )
-from vidkit.models import layers
-from vidkit.models.adamae import AdaMAE
-from vidkit.models.losses import motion_energy
-from vidkit.models.masking import mask_generator
 
 MINI = AdaMAEConfig(
     encoder=ViTConfig(frames=4, size=32, patch=8, width=48, depth=2, heads=4, mlp_ratio=2.0),

@@ -19,10 +19,10 @@ import torch
 
 from tests.models.test_adamae import MINI, build, clips
 from vidkit.errors import ConfigError, TrainingError
-from vidkit.model_config import SIZES, ClassifierConfig, ViTConfig
 from vidkit.models import checkpoints, torch_files
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.model import SIZES, ClassifierConfig, ViTConfig
 
 SMALL = ClassifierConfig(encoder=MINI.encoder, classes=5, drop_path=0.2)
 FACTS = {"step": 7, "epoch": 1, "classes": ["a", "b"], "metrics": {"top1": 0.5}, "rule": None, "ok": True}

@@ -12,9 +12,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from tests.models.test_adamae import MINI, build, clips
 from tests.reference import ref_adamae
 from vidkit.errors import ConfigError
-from vidkit.model_config import AdaMAEConfig, ClassifierConfig, vit_base, vit_large, vit_small
 from vidkit.models.classifier import SHARED, VideoClassifier, layer_decay_groups
 from vidkit.models.tokenizers import patchify
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, vit_base, vit_large, vit_small
 
 SMALL = ClassifierConfig(encoder=MINI.encoder, classes=5)
 

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from tests.reference import ref_adamae
-from vidkit.model_config import Positions
 from vidkit.models import layers
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_block, run_blocks
+from vidkit.settings.model import Positions
 
 
 @pytest.mark.parametrize("kind", ["1d", "3d"])

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from tests.reference import ref_adamae
-from vidkit.model_config import AdaMAEConfig, DecoderConfig, LossConfig, MaskConfig, ViTConfig
 from vidkit.models.losses import (
     entropy,
     motion_overlap,
@@ -21,6 +20,7 @@ from vidkit.models.losses import (
 )
 from vidkit.models.masking import masked_indices, visible_mask
 from vidkit.models.tokenizers import patchify
+from vidkit.settings.model import AdaMAEConfig, DecoderConfig, LossConfig, MaskConfig, ViTConfig
 
 VIT = ViTConfig(frames=4, size=32, patch=8, width=24, heads=2)
 

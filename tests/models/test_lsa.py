@@ -13,11 +13,11 @@ from torch import Tensor
 
 from tests.models.test_adamae import MINI, build, clips
 from vidkit.errors import ConfigError
-from vidkit.model_config import ClassifierConfig, MaskConfig, RecomputeConfig, ViTConfig
 from vidkit.models.classifier import VideoClassifier, layer_decay_groups
 from vidkit.models.layers import make_blocks, run_block, run_blocks
 from vidkit.models.lsa import LocalityAttention
 from vidkit.models.masking import mask_generator
+from vidkit.settings.model import ClassifierConfig, MaskConfig, RecomputeConfig, ViTConfig
 
 LSA = replace(MINI, encoder=replace(MINI.encoder, attention="lsa"))
 

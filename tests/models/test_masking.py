@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import Grid
 from vidkit.models.masking import (
     FIXED,
     STRATEGIES,
@@ -24,6 +23,7 @@ from vidkit.models.masking import (
     num_visible,
     visible_mask,
 )
+from vidkit.settings.model import Grid
 
 PAPER_GRID = (8, 14, 14)
 RATIOS = [0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.875, 0.9, 0.95, 0.98]

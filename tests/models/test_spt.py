@@ -14,7 +14,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from tests.models.test_adamae import MINI, CountOps, build, clips, gradients
 from vidkit.errors import ConfigError
-from vidkit.model_config import AdaMAEConfig, ClassifierConfig, MaskConfig, ViTConfig, small_64
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
 from vidkit.models.cost import Cost, block_cost, encoder_cost, tokenizer_cost
@@ -22,6 +21,7 @@ from vidkit.models.layers import make_blocks, run_blocks
 from vidkit.models.masking import mask_generator
 from vidkit.models.spt import ShiftedPatchTokenizer, make_tokenizer, shift_offsets
 from vidkit.models.tokenizers import TubeletTokenizer, patchify, to_unit
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, MaskConfig, ViTConfig, small_64
 
 SHIFTS: Any = ("diagonal", "cardinal", "pixel")
 

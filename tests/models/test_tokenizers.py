@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import ViTConfig
 from vidkit.models.tokenizers import TubeletTokenizer, check_video, patchify, take, to_unit, unpatchify
+from vidkit.settings.model import ViTConfig
 
 CONFIGS = [
     ViTConfig(frames=4, size=32, patch=8, width=24, heads=2),

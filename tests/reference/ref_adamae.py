@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
-from vidkit.model_config import AdaMAEConfig, ViTConfig
+from vidkit.settings.model import AdaMAEConfig, ViTConfig
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A MANN written out slowly: one episode at a time, one head and one memory row after another.
 
-Works on the parameters of a `vidkit.models.mann.Mann` by name and shares no code with it.
+Works on the parameters of a `vidkit.models.memory.mann.Mann` by name and shares no code with it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from vidkit.model_config import MannConfig
+from vidkit.settings.model import MannConfig
 
 
 class Episode:

@@ -11,7 +11,7 @@ import torch
 from vidkit.data import ClipDataset
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator, mask_seed
-from vidkit.train_config import PretrainConfig
+from vidkit.settings.train import PretrainConfig
 
 
 def schedule(base: float, start: float, low: float, warm: int, total: int) -> list[float]:

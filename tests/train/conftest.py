@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from tests.train.fewshot_made import made_clips, made_pixels, made_split
-from vidkit.data.class_split import ClassSplit
-from vidkit.data.episodes import LabelledClips
-from vidkit.train.fewshot_pixels import ClipPixels
+from tests.fewshot.made import made_clips, made_pixels, made_split
+from vidkit.fewshot.episodes.class_split import ClassSplit
+from vidkit.fewshot.episodes.draw import LabelledClips
+from vidkit.fewshot.pixels import ClipPixels
 
 
 @pytest.fixture(autouse=True)

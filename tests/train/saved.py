@@ -10,11 +10,11 @@ import torch
 
 from tests.train import small
 from vidkit.data import ClipDataset
-from vidkit.model_config import AdaMAEConfig, ClassifierConfig, MaskConfig
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, MaskConfig
 
 
 def adamae(path: Path, *, facts: dict[str, Any] | None = None, **changes: Any) -> AdaMAE:

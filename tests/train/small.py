@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from tests.data.tinyset import Clip, build
-from vidkit.model_config import AdaMAEConfig, DecoderConfig, MaskConfig, SamplerConfig, ViTConfig
-from vidkit.train_config import DataConfig, FinetuneConfig, LogConfig, OptimConfig, PretrainConfig, ViewConfig
+from vidkit.settings.model import AdaMAEConfig, DecoderConfig, MaskConfig, SamplerConfig, ViTConfig
+from vidkit.settings.train import DataConfig, FinetuneConfig, LogConfig, OptimConfig, PretrainConfig, ViewConfig
 
 VIT = ViTConfig(frames=4, size=32, patch=8, width=32, depth=2, heads=2, mlp_ratio=2.0)
 NAMES = ("a", "b", "c")

@@ -14,14 +14,14 @@ import torch
 
 from tests.data.tinyset import Clip, build
 from tests.train import saved, small
-from vidkit.commands import extract as command
+from vidkit.cli.training import extract as command
 from vidkit.data import ClipDataset
 from vidkit.data.shards import sha256_file
 from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
-from vidkit.model_config import MaskConfig
 from vidkit.models.classifier import VideoClassifier
 from vidkit.models.layers import run_blocks
 from vidkit.models.tokenizers import patchify
+from vidkit.settings.model import MaskConfig
 from vidkit.train import extract
 from vidkit.train.extract import feature_facts, load_features
 

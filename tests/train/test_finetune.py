@@ -19,9 +19,9 @@ from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, DatasetError
 from vidkit.models import checkpoints
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.train import FinetuneConfig, LogConfig, ViewConfig
 from vidkit.train import evaluate, finetune, pretrain
 from vidkit.train.runs import RunFolder
-from vidkit.train_config import FinetuneConfig, LogConfig, ViewConfig
 
 
 @pytest.fixture(scope="module")

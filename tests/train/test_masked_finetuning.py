@@ -12,14 +12,14 @@ import torch
 from tests.train import small
 from tests.train.test_pretrain import Crash, crash_at
 from vidkit.errors import ConfigError
-from vidkit.model_config import ClassifierConfig, ViTConfig
 from vidkit.models import checkpoints, classifier
 from vidkit.models.classifier import MaskedClassifier, VideoClassifier
 from vidkit.models.masking import random_subset
 from vidkit.models.tokenizers import patchify
+from vidkit.settings.model import ClassifierConfig, ViTConfig
+from vidkit.settings.train import LogConfig
 from vidkit.train import finetune
 from vidkit.train.runs import RunFolder
-from vidkit.train_config import LogConfig
 
 SETTINGS = ClassifierConfig(encoder=small.VIT, classes=3, drop_path=0.0)
 

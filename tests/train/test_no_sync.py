@@ -19,14 +19,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from tests.train import small
-from vidkit.data.batch import ClipBatch, send
-from vidkit.data.cache import DeviceCache
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.order import Request
-from vidkit.model_config import RecomputeConfig, SamplerConfig
+from vidkit.data.load.batch import ClipBatch, send
+from vidkit.data.load.cache import DeviceCache
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.order import Request
 from vidkit.models.adamae import AdaMAE
+from vidkit.settings.model import RecomputeConfig, SamplerConfig
+from vidkit.settings.train import LogConfig
 from vidkit.train import loop, pretrain
-from vidkit.train_config import LogConfig
 
 #: Operations whose result depends on values: on a GPU the host waits for them.
 WAITING = ("_local_scalar_dense", "is_nonzero", "nonzero", "masked_select", "unique", "equal", "item")

@@ -13,13 +13,13 @@ from PIL import Image
 
 from tests.data.tinyset import Clip, build
 from tests.train import saved, small
-from vidkit.commands import masks as command
+from vidkit.cli.training import masks as command
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, DatasetError, VidkitError
-from vidkit.model_config import MaskConfig, SamplerConfig, ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE, Reconstruction
 from vidkit.models.masking import mask_generator, num_visible
+from vidkit.settings.model import MaskConfig, SamplerConfig, ViTConfig
 from vidkit.train import pictures
 from vidkit.train.drawing import Block, Row, draw_gif, heat, write_whole
 from vidkit.train.pictures import chosen, mask_picture, rows_of

@@ -12,7 +12,7 @@ import torch
 from tests.data.tinyset import Clip, build
 from tests.indexclips import indexed_clip
 from tests.train import saved, small
-from vidkit.commands import predict as command
+from vidkit.cli.training import predict as command
 from vidkit.data import ClipDataset, ClipLoader
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.train import evaluate

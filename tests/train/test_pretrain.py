@@ -18,13 +18,13 @@ from tests.reference import ref_training
 from tests.train import small
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, TrainingError
-from vidkit.model_config import MaskConfig
 from vidkit.models import checkpoints
-from vidkit.settings import to_plain
+from vidkit.settings.model import MaskConfig
+from vidkit.settings.plain import to_plain
+from vidkit.settings.train import LogConfig, PretrainConfig
 from vidkit.train import loop, pretrain
 from vidkit.train.runs import RunFolder
 from vidkit.train.schedule import learning_rate
-from vidkit.train_config import LogConfig, PretrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ import torch
 torch.set_num_threads(1)
 from tests.train import small
 from vidkit.train import pretrain
-from vidkit.train_config import LogConfig
+from vidkit.settings.train import LogConfig
 config = small.pretrain(optim=small.optim(epochs=400), log=LogConfig(every=1))
 pretrain.run(config, Path(sys.argv[1]), Path(sys.argv[2]), quiet=True, resume=True)
 """

@@ -113,7 +113,7 @@ import torch
 torch.set_num_threads(1)
 from tests.train import small
 from vidkit.train import pretrain
-from vidkit.train_config import LogConfig
+from vidkit.settings.train import LogConfig
 config = small.pretrain(optim=small.optim(epochs=4000), log=LogConfig(every=1), data=small.data(workers=2))
 pretrain.run(config, Path(sys.argv[1]), Path(sys.argv[2]), quiet=True, resume=True)
 """

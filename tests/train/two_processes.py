@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from tests.train import small
-from vidkit.model_config import SamplerConfig
+from vidkit.settings.model import SamplerConfig
 from vidkit.train import evaluate, finetune, pretrain
 
 

@@ -1,1 +1,1 @@
-"""Measurement: machine facts, multiply-accumulates, memory predicted and measured, speed, the paper's ablations."""
+"""Measurements of training: what a step costs, ablations and their tables, the papers' studies, regressions."""

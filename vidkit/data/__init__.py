@@ -1,24 +1,24 @@
-"""Clips on disk become verified shards; shards become batches. See `vidkit.data.clip_dataset` for the latter."""
+"""Clips on disk become verified shards; shards become batches (`vidkit.data.load`)."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from vidkit.data.batch import ClipBatch as ClipBatch
-    from vidkit.data.batch import ClipSample as ClipSample
-    from vidkit.data.batch import collate as collate
-    from vidkit.data.clip_dataset import ClipDataset as ClipDataset
-    from vidkit.data.loader import ClipLoader as ClipLoader
-    from vidkit.data.streaming import stream as stream
+    from vidkit.data.load.batch import ClipBatch as ClipBatch
+    from vidkit.data.load.batch import ClipSample as ClipSample
+    from vidkit.data.load.batch import collate as collate
+    from vidkit.data.load.clip_dataset import ClipDataset as ClipDataset
+    from vidkit.data.load.loader import ClipLoader as ClipLoader
+    from vidkit.data.load.streaming import stream as stream
 
 _HOMES = {
-    "ClipBatch": "batch",
-    "ClipDataset": "clip_dataset",
-    "ClipLoader": "loader",
-    "ClipSample": "batch",
-    "collate": "batch",
-    "stream": "streaming",
+    "ClipBatch": "load.batch",
+    "ClipDataset": "load.clip_dataset",
+    "ClipLoader": "load.loader",
+    "ClipSample": "load.batch",
+    "collate": "load.batch",
+    "stream": "load.streaming",
 }
 __all__ = ["ClipBatch", "ClipDataset", "ClipLoader", "ClipSample", "collate", "stream"]
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vidkit.config import DatasetSpec, SourceSpec
 from vidkit.errors import AnnotationError, ConfigError
+from vidkit.settings.encode import DatasetSpec, SourceSpec
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vidkit.model_config import AdaMAEConfig, Recompute
 from vidkit.models import ahead
 from vidkit.models.layers import (
     again_in_backward,
@@ -37,14 +36,8 @@ from vidkit.models.losses import (
 from vidkit.models.masking import FIXED, Masker, adaptive, masked_indices, num_visible, visible_mask
 from vidkit.models.sampler import TokenSampler
 from vidkit.models.spt import make_tokenizer
-from vidkit.models.tokenizers import (
-    check_video,
-    patchify,
-    split_channels,
-    take,
-    to_unit,
-    unpatchify,
-)
+from vidkit.models.tokenizers import check_video, patchify, split_channels, take, to_unit, unpatchify
+from vidkit.settings.model import AdaMAEConfig, Recompute
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

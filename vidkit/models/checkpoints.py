@@ -2,7 +2,7 @@
 
 The file is a dict of tensors and plain values, so that it can be read without running code from it:
 `{"vidkit": 1, "kind": "adamae" or "classifier", "config": ..., "model": ..., "facts": ..., "training": ...}`.
-Checkpoints of other projects: `vidkit.models.foreign`.
+Checkpoints of other projects: `vidkit.models.foreign.convert`.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import AdaMAEConfig, ClassifierConfig
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
 from vidkit.models.torch_files import check_sums, read_torch_file, write_torch_file
-from vidkit.settings import from_plain, to_plain
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig
+from vidkit.settings.plain import from_plain, to_plain
 
 #: Of the file. A reader takes this one and those before it.
 FORMAT = 1

@@ -15,11 +15,11 @@ from timm.optim import param_groups_layer_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import ClassifierConfig
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_blocks
 from vidkit.models.masking import random_subset
 from vidkit.models.spt import make_tokenizer
 from vidkit.models.tokenizers import check_video, patchify, take
+from vidkit.settings.model import ClassifierConfig
 
 #: What a classifier takes over from a pre-trained model. The final norm is new: it follows the pooling here.
 SHARED = ("tokenizer.", "encoder.")

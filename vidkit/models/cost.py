@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vidkit.model_config import ViTConfig
+from vidkit.settings.model import ViTConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

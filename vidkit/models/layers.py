@@ -15,8 +15,8 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vidkit.model_config import AttentionKind, Grid, Positions, Recompute
 from vidkit.models.lsa import LocalityAttention
+from vidkit.settings.model import AttentionKind, Grid, Positions, Recompute
 
 Result = TypeVar("Result", Tensor, "tuple[Tensor, Tensor]")
 

@@ -11,8 +11,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vidkit.model_config import ViTConfig
 from vidkit.models.tokenizers import split_channels, to_unit
+from vidkit.settings.model import ViTConfig
 
 EPS = 1e-6
 

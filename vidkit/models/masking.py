@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import Grid, Rounding, Strategy
+from vidkit.settings.model import Grid, Rounding, Strategy
 
 Masker = Callable[[Tensor, Grid, int, "torch.Generator | None"], "tuple[Tensor, Tensor | None]"]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vidkit.model_config import AdaMAEConfig, Recompute
 from vidkit.models.layers import make_blocks, run_blocks
+from vidkit.settings.model import AdaMAEConfig, Recompute
 
 
 class TokenSampler(nn.Module):

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import Shifts, ViTConfig
 from vidkit.models.tokenizers import TubeletTokenizer, patchify, split_channels, to_unit
+from vidkit.settings.model import Shifts, ViTConfig
 
 Offset = tuple[int, int]
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.model_config import ViTConfig
+from vidkit.settings.model import ViTConfig
 
 
 def patchify(video_BCTHW: Tensor, config: ViTConfig) -> Tensor:

@@ -17,16 +17,16 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.loader import ClipLoader
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
-from vidkit.model_config import ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.model import ViTConfig
+from vidkit.settings.train import Precision, ViewConfig
 from vidkit.train.inference import choose_device, open_views, views_of
 from vidkit.train.metrics import multi_label, single_label
-from vidkit.train_config import Precision, ViewConfig
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 

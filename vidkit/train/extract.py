@@ -18,19 +18,19 @@ import numpy.typing as npt
 import pyarrow as pa
 import torch
 
-from vidkit.data.clip_dataset import ClipDataset
 from vidkit.data.dataset import open_dataset
-from vidkit.data.loader import ClipLoader
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.data.shards import sha256_file
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
-from vidkit.model_config import ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.model import ViTConfig
+from vidkit.settings.train import ViewConfig
 from vidkit.train.inference import choose_device, open_views, views_of
-from vidkit.train_config import ViewConfig
 
 #: Of the file; its facts are JSON under this key of the schema's metadata.
 FORMAT = 1

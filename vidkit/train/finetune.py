@@ -9,21 +9,21 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - as everybody names it
 from torch import Tensor, nn
 
-from vidkit.data.batch import ClipBatch
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.loader import ClipLoader
-from vidkit.data.mixing import BatchMix
+from vidkit.data.load.batch import ClipBatch
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.loader import ClipLoader
+from vidkit.data.load.mixing import BatchMix
 from vidkit.errors import ConfigError
-from vidkit.model_config import ClassifierConfig, ViTConfig
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier, layer_decay_groups
 from vidkit.models.masking import num_visible, random_subset
+from vidkit.settings.model import ClassifierConfig, ViTConfig
+from vidkit.settings.train import FinetuneConfig
 from vidkit.train import evaluate, loop
 from vidkit.train.evaluate import check_label_map, open_test_split
 from vidkit.train.runs import RunFolder
 from vidkit.train.setup import accelerator, dataset_facts, make_loader
-from vidkit.train_config import FinetuneConfig
 
 
 def run(

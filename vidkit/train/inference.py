@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.sampling import Sampling
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.sampling import Sampling
 from vidkit.errors import ConfigError
-from vidkit.model_config import ViTConfig
-from vidkit.train_config import ViewConfig
+from vidkit.settings.model import ViTConfig
+from vidkit.settings.train import ViewConfig
 
 
 def choose_device(name: str | None) -> torch.device:

@@ -17,19 +17,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vidkit.data.batch import ClipBatch
-from vidkit.data.loader import ClipLoader, DataWait
+from vidkit.data.load.batch import ClipBatch
+from vidkit.data.load.loader import ClipLoader, DataWait
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.masking import mask_seed
-from vidkit.settings import to_plain
+from vidkit.settings.plain import to_plain
+from vidkit.settings.train import LogConfig, OptimConfig
 from vidkit.train.runs import RunFolder, flat
 from vidkit.train.schedule import learning_rate
 from vidkit.train.setup import memory_gb
 from vidkit.train.stopping import stopping
-from vidkit.train_config import LogConfig, OptimConfig
 
 #: Steps after which a value that is not finite is noticed at the latest.
 CHECK_EVERY = 20

@@ -20,18 +20,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.media import listening
-from vidkit.data.video_file import read_views
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.video_file import read_views
+from vidkit.data.media.frames import listening
 from vidkit.errors import ClipError, ConfigError, VidkitError, display_path
-from vidkit.model_config import AdaMAEConfig, Strategy, one_of
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE, Reconstruction
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.masking import mask_generator
+from vidkit.settings.model import AdaMAEConfig, Strategy, one_of
+from vidkit.settings.train import ViewConfig
 from vidkit.train.drawing import Block, Row, draw_gif, draw_png, heat, write_whole
 from vidkit.train.inference import choose_device, sampling_of, views_of
-from vidkit.train_config import ViewConfig
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -12,15 +12,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from vidkit.data.media import listening
-from vidkit.data.sampling import Sampling
-from vidkit.data.video_file import read_views
+from vidkit.data.load.sampling import Sampling
+from vidkit.data.load.video_file import read_views
+from vidkit.data.media.frames import listening
 from vidkit.errors import ClipError, ConfigError, TrainingError
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.train import ViewConfig
 from vidkit.train.inference import choose_device, sampling_of, views_of
-from vidkit.train_config import ViewConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

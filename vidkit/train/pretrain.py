@@ -9,16 +9,16 @@ import torch
 from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from vidkit.data.batch import ClipBatch
-from vidkit.data.clip_dataset import ClipDataset
+from vidkit.data.load.batch import ClipBatch
+from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator
+from vidkit.settings.train import PretrainConfig
 from vidkit.train import loop
 from vidkit.train.runs import RunFolder
 from vidkit.train.setup import accelerator, dataset_facts, make_loader
-from vidkit.train_config import PretrainConfig
 
 
 def run(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkit.errors import ConfigError, TrainingError
-from vidkit.settings import to_plain
+from vidkit.settings.plain import to_plain
 
 #: Of config.json and log.jsonl.
 FORMAT = 1

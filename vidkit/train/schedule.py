@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from vidkit.train_config import OptimConfig
+from vidkit.settings.train import OptimConfig
 
 
 def learning_rate(optim: OptimConfig, step: int, steps_per_epoch: int) -> float:

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
-from vidkit.data.clip_dataset import ClipDataset
-from vidkit.data.loader import ClipLoader
+from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError
-from vidkit.train_config import DataConfig, OptimConfig
+from vidkit.settings.train import DataConfig, OptimConfig
 
 
 def dataset_facts(dataset: ClipDataset) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.sources import folders, kinetics, listfile, minikinetics, ssv2, tinyvirat
 from vidkit.data.sources.common import Roots, SourceResult
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 Reader = Callable[[SourceSpec, Roots, SourceOptions], SourceResult]
 

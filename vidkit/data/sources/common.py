@@ -12,11 +12,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
 from vidkit.data.sources.files import FileIndex, scan, split_of_name
 from vidkit.data.tables import ClipRows, Matching
 from vidkit.errors import AnnotationError, ConfigError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 #: headings of `Matching.counts` that several readers share
 ANNOTATED = "annotated"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
 from vidkit.data.paths import path_to_text
 from vidkit.data.sources.common import ClassLookup, Roots, Rows, SourceResult, finish, note, plain
 from vidkit.data.sources.files import FileIndex, scan, split_of_folders, split_of_name
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 
 def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult:

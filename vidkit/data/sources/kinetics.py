@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import class_list
 from vidkit.data.paths import path_to_text
 from vidkit.data.sources import listfile
@@ -28,6 +27,7 @@ from vidkit.data.sources.kinetics_csv import KineticsRow, columns_of, find_csvs,
 from vidkit.data.sources.youtube import YoutubeIndex, is_youtube_id, parse_name, stem_of, times_text
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, ConfigError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 OTHER_FOLDER = "folder's class differs from the annotation (the annotation holds)"
 OTHER_SPLIT = "folder's split differs from the annotation (the annotation holds)"

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import PurePath
 from typing import NamedTuple
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import source_classes
 from vidkit.data.paths import path_to_text
 from vidkit.data.sources.common import (
@@ -32,6 +31,7 @@ from vidkit.data.sources.files import VIDEO_ENDINGS, FileIndex, Located, PathFin
 from vidkit.data.sources.youtube import parse_name, stem_of
 from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 # the path may hold spaces: it ends at the last video ending that only whole numbers follow
 _ENDINGS = "|".join(sorted(ending[1:] for ending in VIDEO_ENDINGS))

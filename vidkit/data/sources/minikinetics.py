@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.manifests import class_list
 from vidkit.data.sources.common import (
     AnnotationFile,
@@ -27,6 +26,7 @@ from vidkit.data.sources.listfile import class_names
 from vidkit.data.sources.youtube import YoutubeIndex, is_youtube_id
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 #: sha256 of the lists as published
 PUBLISHED = {

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.sources.common import (
     ANNOTATED,
     FOUND,
@@ -31,6 +30,7 @@ from vidkit.data.sources.listfile import class_names
 from vidkit.data.sources.youtube import stem_of
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 _NAME = re.compile(r"(something-something-v2-)?(train|validation|val|test|labels)\.json", re.IGNORECASE)
 _ANSWER = re.compile(r'\s*"?([0-9]+)"?\s*;\s*(.+?)\s*')

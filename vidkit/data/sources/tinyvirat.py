@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vidkit.config import SourceOptions, SourceSpec
 from vidkit.data.sources.common import (
     ANNOTATED,
     FOUND,
@@ -31,6 +30,7 @@ from vidkit.data.sources.jsons import check_order, kind_of, label_map, parse_jso
 from vidkit.data.sources.listfile import class_names
 from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError, display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
 
 _NAME = re.compile(r"tiny.*\.json", re.IGNORECASE)
 _HINT = (

@@ -1,0 +1,140 @@
+"""Curves of losses: from logs to lines, averaged, thinned, named; and what is said where there is no log."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bench.made_rows import planned, row
+from tests.bench.report.test_table import folder
+from vidkit.bench.ablate.rows import PlannedCell, Row
+from vidkit.bench.report import curves, html
+from vidkit.bench.report import table as report
+from vidkit.bench.report.curves import loss_plots
+
+SPACE = "{http://www.w3.org/2000/svg}"
+
+
+def logged(path: Path, cell: PlannedCell, lines: Sequence[dict[str, Any]], part: str = "pretrain") -> Row:
+    run = path / part / cell.config_hash
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return row(cell, top1=0.5, runs={part: f"{part}/{cell.config_hash}"})
+
+
+def falling(
+    count: int, by: Callable[[int], float] = lambda i: 2.0 - i / 1000, **more: float
+) -> list[dict[str, Any]]:
+    return [{"step": i + 1, "epoch": (i + 1) / 10, "loss": by(i), **more} for i in range(count)]
+
+
+def plots(
+    path: Path, cells: list[PlannedCell], rows: list[Row], part: curves.Part = "pretrain"
+) -> curves.LossPlots:
+    results = report.read_results([folder(path, cells, rows)])
+    return loss_plots(results, report.lines(results), part)
+
+
+def names(svg: str) -> list[str]:
+    return [(group.findtext(f"{SPACE}title") or "").split(":")[0] for group in ET.fromstring(svg).iter(f"{SPACE}g")]
+
+
+def test_mean_and_band_over_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[curves.Curve] = []
+    monkeypatch.setattr(curves, "curves", lambda of, **how: drawn.extend(of) or "")
+    cells = [planned(seed=seed) for seed in range(2)]
+    rows = [logged(tmp_path, cell, falling(5, lambda i, cell=cell: i + 2.0 * cell.cell.seed)) for cell in cells]
+    plots(tmp_path, cells, rows)
+    (curve,) = drawn
+    assert curve.x == pytest.approx((0.1, 0.2, 0.3, 0.4, 0.5))
+    assert curve.y == pytest.approx((1, 2, 3, 4, 5))
+    assert curve.low == pytest.approx((0, 1, 2, 3, 4))
+    assert curve.high == pytest.approx((2, 3, 4, 5, 6))
+
+
+def test_long_runs_are_averaged_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    drawn: list[curves.Curve] = []
+    monkeypatch.setattr(curves, "curves", lambda of, **how: drawn.extend(of) or "")
+    cell, count = planned(), curves.MOST_POINTS * 4
+    plots(tmp_path, [cell], [logged(tmp_path, cell, falling(count, float))])
+    (curve,) = drawn
+    assert len(curve.x) == curves.MOST_POINTS
+    assert curve.y[0] == pytest.approx(1.5), "the mean of the first four"
+    assert sum(curve.y) / len(curve.y) == pytest.approx((count - 1) / 2)
+    assert (curve.low, curve.high) == ((), ())
+
+
+def test_reconstruction_loss_where_all_have_it(tmp_path: Path) -> None:
+    one, other = planned(), planned(mask="tube")
+    rows = [logged(tmp_path, one, falling(5, reconstruction_loss=1.0)), logged(tmp_path, other, falling(5))]
+    (svg,) = plots(tmp_path, [one, other], rows).svgs
+    assert ">loss<" in svg
+    assert "reconstruction" not in svg
+    rows[1] = logged(tmp_path, other, falling(5, reconstruction_loss=2.0))
+    (svg,) = plots(tmp_path, [one, other], rows).svgs
+    assert ">reconstruction loss<" in svg
+
+
+def test_validation_is_dashed_and_named(tmp_path: Path) -> None:
+    cell = planned()
+    lines = [*falling(5), {"step": 5, "epoch": 0.5, "val_loss": 1.9}, {"step": 10, "epoch": 1, "val_loss": 1.8}]
+    (svg,) = plots(tmp_path, [cell], [logged(tmp_path, cell, lines)]).svgs
+    assert names(svg) == ["adaptive 0.95", "adaptive 0.95, validation"]
+    dashed = [line for line in ET.fromstring(svg).iter(f"{SPACE}polyline") if line.get("stroke-dasharray")]
+    assert len(dashed) == 1
+
+
+def test_a_shared_pretraining_is_drawn_once(tmp_path: Path) -> None:
+    one, other = planned(), planned(tokenizer="spt")
+    first = logged(tmp_path, one, falling(5))
+    found = plots(tmp_path, [one, other], [first, row(other, top1=0.5, runs=first.runs)])
+    assert len(names(found.svgs[0])) == 1
+    assert found.missing == ()
+
+
+def test_many_cells_have_a_plot_for_each_strategy(tmp_path: Path) -> None:
+    cells = [planned(mask=mask, ratio=ratio) for mask in ("adaptive", "tube") for ratio in (0.8, 0.85, 0.9, 0.95)]
+    rows = [logged(tmp_path, cell, falling(5, lambda i, n=n: n - i / 9.0)) for n, cell in enumerate(cells)]
+    first, second = plots(tmp_path, cells, rows).svgs
+    assert names(first) == [f"adaptive {ratio:g}" for ratio in (0.8, 0.85, 0.9, 0.95)]
+    assert names(second) == [f"tube {ratio:g}" for ratio in (0.8, 0.85, 0.9, 0.95)]
+    colours = [line.attrib["stroke"] for line in ET.fromstring(first).iter(f"{SPACE}polyline")]
+    assert len(set(colours)) == 4
+    labels = [[text.text for text in ET.fromstring(svg).iter(f"{SPACE}text")][1:6] for svg in (first, second)]
+    assert labels[0] == labels[1], "one scale for all"
+
+
+def test_what_has_no_log_is_said(tmp_path: Path) -> None:
+    cells = [planned(mask=mask) for mask in ("adaptive", "tube", "random", "frame")]
+    rows = [
+        logged(tmp_path, cells[0], falling(5)),
+        row(cells[1], top1=0.5, runs={"pretrain": "pretrain/gone"}),
+        logged(tmp_path, cells[2], falling(5, lambda i: float("nan"))),
+        row(cells[3], status="failed", reason="no memory"),
+    ]
+    found = plots(tmp_path, cells, rows)
+    assert names(found.svgs[0]) == ["adaptive 0.95"]
+    (said,) = found.missing
+    assert said.startswith("No curve of pre-training, since there is no result or no log: ")
+    assert all(name in said for name in ("tube 0.95", "random 0.95", "frame 0.95"))
+    assert plots(tmp_path, cells, [], "finetune").svgs == ()
+    assert "<h2>Losses</h2>" in html.page(report.read_results([tmp_path]))
+
+
+def test_a_line_that_a_crash_cut_off(tmp_path: Path) -> None:
+    cell = planned()
+    made = logged(tmp_path, cell, falling(5))
+    file = tmp_path / made.runs["pretrain"] / "log.jsonl"
+    file.write_text(file.read_text() + '{"step": 6, "ep')
+    assert len(plots(tmp_path, [cell], [made]).svgs) == 1
+
+
+def test_memory_only_tables_have_no_curves(tmp_path: Path) -> None:
+    cell = planned(kind="memory")
+    results = report.read_results([folder(tmp_path, [cell], [row(cell, predicted_bytes=10**9)])])
+    assert "<h2>Losses</h2>" not in html.page(results)

@@ -1,0 +1,165 @@
+"""Few-shot learners on one list of episodes: what they share, what the encoder has seen, what cannot be."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from tests.bench.studies import made as studies
+from tests.train import small
+from vidkit.bench.studies import meta as study_meta
+from vidkit.bench.studies import report as study_report
+from vidkit.bench.studies.rows import StudyRow
+from vidkit.bench.studies.work import FewshotSettings
+from vidkit.errors import ConfigError, TrainingError
+from vidkit.fewshot.episodes.labelled import open_labelled
+from vidkit.fewshot.episodes.lists import read_episodes
+from vidkit.models import checkpoints
+from vidkit.models.adamae import AdaMAE
+from vidkit.train import pretrain
+
+CLASSES = tuple("abcdefgh")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return studies.dataset(tmp_path_factory.mktemp("data") / "d", train=32, val=16, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[StudyRow, ...]]:
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("whole") / "out"
+    return out, studies.run("meta", data, out)
+
+
+def test_every_arm_has_the_same_episodes(data: Path, whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+    out, rows = whole
+    assert {row.status for row in rows} == {"ok"}, [row.reason for row in rows if row.reason]
+    assert [row.plan.arm for row in rows] == 2 * list(study_meta.ARMS)
+    listed = read_episodes(out / "episodes.jsonl", data)
+    assert len(listed.episodes) == 6
+    for row in rows:
+        found = row.found["fewshot"]
+        assert found["episodes_sha256"] == listed.sha256
+        assert row.counts["episodes"] == (3 if row.plan.arm in ("finetune", "scratch") else 6)
+        assert found["class_split_sha256"] == listed.split.sha256
+        assert (found["way"], found["shot"], found["query"]) == (2, 1, 2)
+        assert row.metrics["accuracy"] == found["accuracy"]
+        assert row.half_widths["accuracy"] == found["half_width"]
+        assert row.found["chance"] == 0.5
+        assert row.counts["seen classes"] == 0
+        assert found["learner"] == study_meta.ARMS[row.plan.arm].learner
+        assert row.config["fewshot"]["seeds"] == [row.plan.seed]
+
+
+def test_the_encoder_has_seen_no_clip_of_a_test_class(data: Path, whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+    out, rows = whole
+    listed = read_episodes(out / "episodes.jsonl", data)
+    ledger = pq.read_table(out / "parts" / "meta-train" / "clips.parquet")
+    assert set(ledger["class_name"].to_pylist()) == set(listed.split.train)
+    assert not set(listed.split.train) & set(listed.split.test)
+    for row in rows:
+        if row.config["features"] == "pre-trained":
+            facts = checkpoints.load(out / row.runs["pretrain"] / "checkpoints/last.pt").facts
+            assert facts["dataset"] == "tiny, meta-train"
+            assert facts["clips"] == 4 * len(listed.split.train)
+    assert len({row.runs["pretrain"] for row in rows if "pretrain" in row.runs}) == 2, "one for each seed"
+
+
+def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+    out, rows = whole
+    arm = studies.by_arm(rows, 1)
+    random = checkpoints.load(out / arm["mann, random encoder"].runs["encoder"])
+    expected = AdaMAE(small.model(), torch.Generator().manual_seed(1)).state_dict()
+    assert all(torch.equal(random.model[name], expected[name]) for name in expected)
+    assert random.facts["stride"] == 2, "clips are looked at as after pre-training"
+    assert arm["mann, random encoder"].runs["encoder"] == arm["proto, random encoder"].runs["encoder"]
+    assert arm["mann, pixels"].found["fewshot"]["features"] == "pixels"
+    hashes = {name: arm[name].found["fewshot"]["checkpoint_sha256"] for name in ("mann", "proto", "nn")}
+    assert len(set(hashes.values())) == 1
+    assert hashes["mann"] != arm["mann, random encoder"].found["fewshot"]["checkpoint_sha256"]
+    assert {name for name, row in arm.items() if row.found["fewshot"]["training"].get("tune")} == {
+        "mann, tuned",
+        "mann, tuned from random",
+        "proto, tuned",
+        "proto, tuned from random",
+    }
+    assert arm["mann, tuned"].found["fewshot"]["checkpoint_sha256"] == hashes["mann"]
+    pixels = [studies.by_arm(rows, seed)["proto, pixels"].found["fewshot"] for seed in (0, 1)]
+    assert pixels[0]["predictions_sha256"] == pixels[1]["predictions_sha256"], "nothing in it depends on the seed"
+
+
+def test_what_the_table_says(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+    results = study_report.read(whole[0])
+    columns, cells = study_report.table(results, brief=True)
+    assert [column.name for column in columns] == [
+        "arm",
+        "seeds",
+        "accuracy %",
+        "accuracy over episodes",
+        "accuracy against mann",
+        "status",
+    ]
+    assert {row[0]: row[4] for row in cells}["mann"] == "–"
+    said = "\n".join(study_report.notes(results))
+    assert "2-way 1-shot, 2 queries a class, chance 50.0%; one list of 6 test episodes" in said
+    assert "it has seen no clip of a meta-test class" in said
+    assert ">chance<" in (whole[0] / "report.html").read_text()
+
+
+def test_classes_are_divided_in_two_where_they_are_few(data: Path, tmp_path: Path) -> None:
+    clips = open_labelled(data)
+    two = study_meta._divided(clips, 2)
+    assert [len(part) for part in (two.train, two.val, two.test)] == [4, 0, 4]
+    many = open_labelled(studies.dataset(tmp_path / "d", train=26, val=0, classes=tuple("abcdefghijklm")))
+    three = study_meta._divided(many, 2)
+    assert [len(part) for part in (three.train, three.val, three.test)] == [8, 2, 3]
+    with pytest.raises(ConfigError, match="'tiny' has 8 classes; 5-way episodes need 10") as caught:
+        study_meta._divided(clips, 5)
+    assert "--set fewshot.way=4" in str(caught.value)
+
+
+def test_videos_that_show_classes_of_both_are_counted(data: Path, tmp_path: Path) -> None:
+    clips = open_labelled(data)
+    split = study_meta._divided(clips, 2)
+    assert study_meta._shared(clips, split) == ""
+    number = {name: i for i, name in enumerate(clips.classes)}
+    group = clips.group.copy()
+    for part in (split.train, split.test):
+        group[[int((clips.class_id == number[part[0]]).argmax())]] = 10**6
+    shared = study_meta._shared(replace(clips, group=group), split)
+    assert shared == ", but 1 videos have clips in classes of both"
+
+
+def test_more_shots_than_clips(data: Path, tmp_path: Path) -> None:
+    few = FewshotSettings(way=2, shot=5, query=5, episodes=4)
+    with pytest.raises(ConfigError, match="2-way episodes need 2 classes with 10 clips"):
+        studies.run("meta", data, tmp_path, settings=studies.settings(fewshot=few))
+
+
+def test_a_pretraining_that_fails_leaves_arms_without_it(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*args: Any, **kwargs: Any) -> Any:
+        raise TrainingError("diverged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrain, "run", fails)
+        rows = studies.by_arm(studies.run("meta", data, tmp_path, seeds=(0,)))
+    good = {name for name, row in rows.items() if row.status == "ok"}
+    assert good == {"mann, random encoder", "mann, pixels", "proto, random encoder", "proto, pixels", "scratch"} | {
+        "mann, tuned from random",
+        "proto, tuned from random",
+        "maml, pixels",
+    }
+    text = "the pre-training that it shares with another arm failed: diverged"
+    assert rows["proto"].reason == text
+    results = study_report.read(tmp_path)
+    against = {row[0]: row[4] for row in study_report.table(results, brief=True)[1]}
+    assert set(against.values()) <= {"–", "failed: diverged", f"failed: {text}", "ok"}

@@ -1,0 +1,150 @@
+"""Each benchmark runs on something tiny, and writes what it says: one JSON and one table, naming no machine."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import common
+from benchmarks.bench_build import mixed, summary
+from benchmarks.bench_plan import grow, rows_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, results: Path, *words: str) -> tuple[dict[str, Any], str]:
+    """(the result file, what was printed) of a quick run."""
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--results", str(results), *words]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    (path,) = results.iterdir()
+    text = path.read_text(encoding="utf-8")
+    assert platform.node() not in text
+    assert str(ROOT) not in text
+    assert str(results) not in text
+    assert "| --- |" in done.stdout
+    found: dict[str, Any] = json.loads(text)
+    assert path.name == f"{found['theme']}-{path.name.removeprefix(found['theme'] + '-')}"
+    assert path.stem.endswith(found["date"])
+    assert {"cpu", "cores", "memory_gb", "os", "python", "vidkit", "pyav", "encoder"} <= found["machine"].keys()
+    return found, done.stdout
+
+
+@pytest.mark.skipif(shutil.which("xargs") is None, reason="the opponent is started by xargs")
+def test_bench_build(tmp_path: Path) -> None:
+    found, printed = run("bench_build", tmp_path, "--jobs", "tinyvirat")
+    job = found["jobs"]["tinyvirat"]
+    assert job["clips"] == 4
+    assert set(job["medians"]) == {"vidkit", *found["ffmpeg"]}
+    assert all(runs[0]["cpu_s"] > 0 for runs in job["runs"].values())
+    for name, ratio in job["speed_over"].items():
+        assert ratio["median"] == pytest.approx(
+            job["runs"][name][0]["seconds"] / job["runs"]["vidkit"][0]["seconds"], rel=0.01
+        )
+    assert "TinyVIRAT-like" in printed
+
+
+def test_bench_plan(tmp_path: Path) -> None:
+    found, _ = run("bench_plan", tmp_path)
+    assert [size["rows"] for size in found["sizes"]] == [1000, 2000, 4000]
+    assert {"reading and matching", "merging", "laying out"} <= found["sizes"][0]["medians"]["phases_s"].keys()
+
+
+def test_bench_decode(tmp_path: Path) -> None:
+    found, _ = run("bench_decode", tmp_path)
+    ours = [item["ms"]["2"]["vidkit"]["median"] for item in found["items"]]
+    assert len(ours) == 5  # the source, and two encodes at two sizes
+    assert min(ours) > 0
+    share = {(item["size"], item["encode"]): item["bytes"] for item in found["items"]}
+    assert share["source", "as it is"] == 1
+    assert share["256", "g30"] < share["256", "g1"]
+    assert share["64", "g30"] < share["256", "g30"]
+
+
+def test_bench_exactness(tmp_path: Path) -> None:
+    found, printed = run("bench_exactness", tmp_path)
+    assert set(found["files"]) == {"with-audio", "variable-rate"}
+    assert found["files"]["variable-rate"]["PyAV, naive"]["wrong"], (
+        "frame numbers from the mean rate cannot be right"
+    )
+    for answers in found["files"].values():
+        assert not answers["vidkit"]["wrong"]
+        assert not answers["vidkit"]["refused"]
+    assert "variable frame rate" in printed
+
+
+def test_full_composite(tmp_path: Path) -> None:
+    found, printed = run("full_composite", tmp_path / "results", "--work", str(tmp_path / "work"), "--workers", "2")
+    assert found["theme"] == "part-composite"
+    assert found["counts"]["ok"] == found["counts"]["planned"] == 400 + 128
+    classes = next(row for row in found["reconciliation"] if row["what"] == "classes")
+    assert classes["found"] == classes["expected"] == 518
+    assert found["verify"]["seconds"] > 0
+    assert not (tmp_path / "work" / "out").exists()
+    assert "| classes | 518 | 518 |" in printed
+
+
+def test_contenders_take_turns() -> None:
+    order: list[str] = []
+
+    def contender(name: str) -> Any:
+        def take(turn: int) -> dict[str, Any]:
+            order.append(f"{name}{turn}")
+            return {}
+
+        return take
+
+    runs = common.take_turns({name: contender(name) for name in "abc"}, 3)
+    assert " ".join(order) == "a0 b0 c0 b1 c1 a1 c2 a2 b2"
+    assert {name: len(found) for name, found in runs.items()} == {"a": 3, "b": 3, "c": 3}
+
+
+def test_ratios_are_taken_turn_by_turn() -> None:
+    """A slow minute that hits one whole turn leaves the ratio as it is."""
+    ours, theirs = [1.0, 10.0, 1.0, 1.0, 12.0], [2.0, 20.0, 2.0, 2.0, 24.0]
+    assert common.ratios(theirs, ours)["median"] == 2
+
+
+def test_measure_counts_children(tmp_path: Path) -> None:
+    spin = "x = 0\nfor i in range(3_000_000): x += i"
+    program = f"import subprocess, sys; b = bytearray(80_000_000); subprocess.run([sys.executable, '-c', {spin!r}])"
+    alone = common.measure([sys.executable, "-c", spin])
+    through = common.measure([sys.executable, "-c", program + "; print('said')"])
+    assert through.cpu_s > 0.5 * alone.cpu_s > 0
+    assert through.output == "said\n"
+    assert through.peak_mb is None or through.peak_mb > 0
+    with pytest.raises(SystemExit, match="gone wrong"):
+        common.measure([sys.executable, "-c", "import sys; print('gone wrong'); sys.exit(3)"])
+
+
+def test_start_up_is_taken_off_once() -> None:
+    """1 s of start-up and 0.1 s a clip, against 0.2 s a clip: half as fast whole, twice as fast beyond it."""
+    clips, few = 10, 2
+    runs: dict[str, list[dict[str, Any]]] = {
+        "vidkit": [{"seconds": 1 + 0.1 * clips, "cpu_s": 1.0, "peak_mb": 5.0, "clip_bytes": 10}],
+        "vidkit, 2 clips": [{"seconds": 1 + 0.1 * few, "cpu_s": 1.0, "peak_mb": 5.0, "clip_bytes": 2}],
+        "ffmpeg": [{"seconds": 0.2 * clips, "cpu_s": 1.0, "peak_mb": None, "clip_bytes": 10}],
+    }
+    found = summary(runs, clips, few)
+    assert found["speed_over"]["ffmpeg"]["median"] == pytest.approx(1)
+    assert found["speed_over_without_start_up"]["ffmpeg"]["median"] == pytest.approx(2)
+    job = {"runs": runs, "clips": clips, "speed_over": found["speed_over"]}
+    assert mixed(job, job)["speed_over"]["ffmpeg"]["median"] == pytest.approx(1)
+
+
+def test_a_plan_that_grows_is_the_plan_of_its_size(tmp_path: Path) -> None:
+    assert list(rows_of(6000))[:5500] == list(rows_of(5500))
+    grown, whole = tmp_path / "grown", tmp_path / "whole"
+    grow(grown, 100, 0)
+    grow(grown, 250, 100)
+    grow(whole, 250, 0)
+    files = [sorted(p.relative_to(top) for p in top.rglob("*")) for top in (grown, whole)]
+    assert files[0] == files[1]
+    assert (grown / "train.csv").read_bytes() == (whole / "train.csv").read_bytes()

@@ -1,0 +1,125 @@
+"""The dataset card says what the records say, and the code in it runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data import tiny_dataset
+from vidkit.data.build.card import bytes_words, render
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_dataset.build(tmp_path_factory.mktemp("tiny") / "whole")
+
+
+@pytest.fixture
+def facts(root: Path) -> Any:
+    return json.loads((root / "dataset.json").read_text())
+
+
+@pytest.fixture
+def shards(root: Path) -> Any:
+    return json.loads((root / "shards.json").read_text())
+
+
+def test_what_stands_in_it(facts: Any, shards: Any) -> None:
+    card = render(facts, shards)
+    for line in (
+        "# Tiny",
+        "> **SYNTHETIC.** These clips are generated, not filmed.",
+        "**Do not flip these clips left-right",
+        "| split | planned | ok | failed | missing |",
+        "| train | 7 | 5 | 1 | 1 |",
+        "| all | 11 | 8 | 1 | 2 |",
+        "| tinyvirat | v1 | 6 | 5 | 1 | 0 |",
+        "- kinetics: flat; 5 matched, 2 annotated but missing",
+        "| clips | 12 | 9 | 8 | -4 | inferred: 6 \\| 6 |",
+        "| classes | 5 | 5 | 5 | equal | a paper |",
+        f"Label map sha256 `{facts['label_map']['sha256']}`",
+        "| Opening | 1 | none: `label-set-not-kept` |",
+        "Classes without a clip: 1 (abseiling)",
+        "centre square scaled to 64x64; at most 12 frames",
+        "| `truncated` | 1 | the file ends before the frames its container or index promises |",
+        "| group | tinyvirat | VIRAT_S_000001 | train, test | 2 |",
+        "| `encode.preset` | ultrafast |",
+        f"x264 {facts['encoder']['x264']}",
+        "tinyvirat.csv",
+    ):
+        assert line in card
+
+
+def test_no_markup_from_names_and_notes(facts: Any, shards: Any) -> None:
+    card = render(facts, shards)
+    assert "<b>" not in card
+    assert "- Label sets | with a bar, and &lt;b>markup" in card
+
+
+def test_every_table_is_rectangular(facts: Any, shards: Any) -> None:
+    tables = re.findall(r"(?:^\|.*\n)+", render(facts, shards), re.MULTILINE)
+    assert len(tables) >= 8
+    for table in tables:
+        columns = {len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}
+        assert len(columns) == 1, table
+
+
+def test_deterministic_without_places_or_times(facts: Any, shards: Any, root: Path) -> None:
+    card = render(facts, shards)
+    assert card == render(json.loads(json.dumps(facts)), shards)
+    assert os.fspath(root) not in card
+    assert os.getcwd() not in card
+    assert not re.search(r"\b20\d\d-\d\d-\d\d|\d\d:\d\d:\d\d", card)
+    assert card.endswith("\n")
+    assert "\n\n\n" not in card
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # the snippets open files as people do in a notebook
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_the_code_in_it_runs(facts: Any, shards: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(root)
+    blocks = re.findall(r"```python\n(.*?)```", render(facts, shards), re.DOTALL)
+    assert len(blocks) == 2
+    clips = []
+    for block in blocks:
+        names: dict[str, Any] = {}
+        exec(block, names)
+        clips.append(names["clip"])
+        assert clips[-1][4:8] == b"ftyp"
+    assert len(clips) == 2
+
+
+def test_a_plain_dataset_has_no_empty_sections(facts: Any, shards: Any) -> None:
+    facts.update(synthetic=False, flip=True, notes=[], reconciliation=[], leaks=[], folded=[], errors={})
+    facts["absent"] = {"classes": [], "notes": []}
+    facts["counts"]["with_warnings"] = 0
+    facts["settings"].update({"encode.fit": "short-side", "encode.max_frames": None, "encode.fps": 12.5})
+    card = render(facts, shards)
+    assert "SYNTHETIC" not in card
+    assert "Found beside expected" not in card
+    assert "## Clips that could not be used\n\nNone.\n" in card
+    assert "No group (original video) and no file is in two splits." in card
+    assert "short side 64 pixels; every frame; resampled to 12.5 frames a second" in card
+    assert render(facts, []).startswith("# Tiny")
+
+
+def test_long_lists_are_cut(facts: Any, shards: Any) -> None:
+    facts["leaks"] = [{**facts["leaks"][0], "value": f"VIRAT_{k}"} for k in range(300)]
+    facts["absent"]["classes"] = [f"class {k}" for k in range(300)]
+    card = render(facts, shards)
+    assert "... and 280 more, in `dataset.json`." in card
+    assert "class 19, ...)" in card
+    assert len(card) < 20_000
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1 kB"), (999_600, "1 MB"), (143_360, "143 kB"), (2.5e12, "2.5 TB")],
+)
+def test_bytes_in_words(count: float, words: str) -> None:
+    assert bytes_words(count) == words

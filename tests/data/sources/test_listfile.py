@@ -1,0 +1,196 @@
+"""List files of other tools, both kinds, and paths in them that are not to be trusted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.data.sources.trees import read, row, rows, touch, write
+from vidkit.data.manifests import class_list
+from vidkit.data.sources.listfile import parse_lines
+from vidkit.errors import AnnotationError
+from vidkit.settings.encode import SourceSpec
+
+NAMES = class_list("kinetics400").names
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "ids"),
+    [
+        ("/data/a.mp4 17", "/data/a.mp4", [17]),
+        ("a.mp4", "a.mp4", []),
+        ("a.mp4 3 14", "a.mp4", [3, 14]),
+        ("my clips/a b.mp4 17", "my clips/a b.mp4", [17]),
+        ("a.mp4 3/b.MKV 17  ", "a.mp4 3/b.MKV", [17]),
+        ("clip 3 4.webm", "clip 3 4.webm", []),
+        ("a.mp4\t5", "a.mp4", [5]),
+        ("a.mp4,5", "a.mp4", [5]),
+        ("-rf.mp4 0", "-rf.mp4", [0]),
+        ("a.mp4 0 -1", "a.mp4", [0, -1]),
+        ("'q\"uote'.avi 1", "'q\"uote'.avi", [1]),
+    ],
+)
+def test_lines(line: str, path: str, ids: list[int]) -> None:
+    (parsed,) = parse_lines(f"# comment\n\n{line}\r\n")
+    assert (parsed.row, parsed.path, parsed.ids) == (3, path, ids)
+
+
+@pytest.mark.parametrize("line", ["a.jpg 1", "a.mp4 99999999999", "frames/a 100 5", "a.mp4 yoga", "a.mp4x 1", "17"])
+def test_lines_that_are_none(line: str) -> None:
+    (parsed,) = parse_lines(line)
+    assert parsed.path is None
+    assert parsed.text == line
+
+
+@pytest.mark.parametrize("name", ["train.txt", "kinetics_train_list.csv", "lists/train_videos.list", "train"])
+def test_found_by_name_and_content(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, ("a/x.mp4 399", "a/y.mp4 0"))
+    touch(tmp_path, "a/x.mp4", "a/y.mp4")
+    if name == "train":
+        with pytest.raises(AnnotationError, match="no list file found"):
+            read("listfile", tmp_path)
+        return
+    result = read("listfile", tmp_path)
+    assert row(result, "a/x")["labels"] == ["zumba"]
+    assert row(result, "a/y")["labels"] == ["abseiling"]
+    assert row(result, "a/x")["group"] == "a/x.mp4"
+    assert list(result.annotations) == [name]
+
+
+def test_rows(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "train.txt",
+        (
+            "a/x.mp4 3 14 3",
+            "gone.mp4 1",
+            "a/y.mp4",
+            "a/z.mp4 400",
+            "a/w.mp4 -1",
+            "no video 7",
+            "../up.mp4 1",
+            "a/x.mp4 3 14",
+            "/abs/elsewhere/q.mp4 2",
+        ),
+    )
+    touch(tmp_path, "a/x.mp4", "a/y.mp4", "a/z.mp4", "a/w.mp4", "b/q.mp4", "extra.mp4")
+    result = read("listfile", tmp_path)
+    assert row(result, "a/x")["labels"] == sorted([NAMES[3], NAMES[14]])
+    assert row(result, "gone")["error"] == "missing"
+    assert row(result, "gone")["message"] == "train.txt, row 2, field 'path': no file 'gone.mp4'"
+    assert (row(result, "a/y")["labels"], row(result, "a/y")["error"]) == ([], None)
+    assert row(result, "a/z")["error"] == "unknown-label"
+    assert row(result, "a/z")["message"] == (
+        "train.txt, row 4, field 'label': 400 is no id of the class list (0 to 399)"
+    )
+    assert row(result, "a/w")["error"] == "unknown-label"
+    assert row(result, "train.txt:6")["error"] == "bad-annotation"
+    assert "'no video 7' is no video path" in row(result, "train.txt:6")["message"]
+    unsafe = row(result, "train.txt:7")
+    assert (unsafe["error"], unsafe["path"]) == ("unsafe-path", None)
+    assert "'../up.mp4' leads out of the source folder" in unsafe["message"]
+    assert row(result, "a/x#2")["error"] == "duplicate-row"
+    assert row(result, "b/q")["path"] == "b/q.mp4"
+    counts = result.matching.counts
+    assert counts["annotated"] == len(rows(result)) == 9
+    assert counts["present but unannotated"] == 1
+    assert counts["paths matched by their last parts"] == 1
+    assert any("1 paths of list files are not as written" in note for note in result.matching.notes)
+
+
+def test_a_list_from_another_machine(tmp_path: Path) -> None:
+    lines = tuple(f"/nfs/other/k400/{split}/{c}/1.mp4 {c}" for split in ("train", "val") for c in (3, 4))
+    write(tmp_path, "train.txt", lines[:2])
+    write(tmp_path, "val.txt", lines[2:])
+    touch(tmp_path, *(f"{split}/{c}/1.mp4" for split in ("train", "val") for c in (3, 4)))
+    result = read("listfile", tmp_path)
+    assert {(item["split"], item["path"], item["labels"][0]) for item in result.table.to_pylist()} == {
+        (split, f"{split}/{c}/1.mp4", NAMES[c]) for split in ("train", "val") for c in (3, 4)
+    }
+
+
+def test_a_bare_name_that_fits_several_files_is_not_guessed(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", ("/other/9/1.mp4 0",))
+    touch(tmp_path, "3/1.mp4", "4/1.mp4")
+    bad = next(iter(rows(read("listfile", tmp_path)).values()))
+    assert bad["error"] == "missing"
+    assert "2 files could be '/other/9/1.mp4'" in bad["message"]
+
+
+def test_a_missing_file_is_not_taken_from_another_folder(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", ("train/0.mp4 0", "/data/train/7.mp4 0"))
+    write(tmp_path, "val.txt", ("val/0.mp4 1", "/data/val/7.mp4 1"))
+    touch(tmp_path, "train/0.mp4", "videos/7.mp4")
+    found = rows(read("listfile", tmp_path))
+    assert {key: (item["path"], item["error"]) for key, item in found.items()} == {
+        "train/0": ("train/0.mp4", None),
+        "val/0": (None, "missing"),
+        "data/train/7": (None, "missing"),
+        "data/val/7": (None, "missing"),
+    }
+    assert "the one of that name may as well be another line's" in found["data/val/7"]["message"]
+
+
+def test_a_file_that_two_lists_name_is_found_in_both(tmp_path: Path) -> None:
+    for name in ("train.txt", "val.txt"):
+        write(tmp_path, name, ("/data/a.mp4 0",))
+    touch(tmp_path, "clips/a.mp4")
+    assert [item["path"] for item in rows(read("listfile", tmp_path)).values()] == ["clips/a.mp4"] * 2
+
+
+def test_malformed_lines_are_rows_of_their_own(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", ("b.mp4 seven",))
+    touch(tmp_path, "b.mp4")
+    assert row(read("listfile", tmp_path), "train.txt:1")["message"] == (
+        "train.txt, row 1, field 'path': 'b.mp4 seven' is no video path with whole numbers after it"
+    )
+
+
+def test_a_list_of_something_else(tmp_path: Path) -> None:
+    path = write(tmp_path, "train.txt", ("# frames", "frames/a 100 5"))
+    touch(tmp_path, "b.mp4")
+    with pytest.raises(AnnotationError, match="'frames/a 100 5' is no video path with whole numbers") as caught:
+        read("listfile", tmp_path)
+    assert (caught.value.file, caught.value.row) == (str(path), 2)
+
+
+def test_paths_relative_to_the_list(tmp_path: Path) -> None:
+    write(tmp_path, "lists/train.txt", ("../videos/a.mp4 1", "../../a.mp4 1"))
+    touch(tmp_path, "videos/a.mp4")
+    result = read("listfile", tmp_path)
+    assert row(result, "videos/a")["path"] == "videos/a.mp4"
+    assert row(result, "lists/train.txt:2")["error"] == "unsafe-path"
+
+
+def test_absolute_path_that_exists_outside(tmp_path: Path) -> None:
+    touch(tmp_path, "other/a.mp4", "root/b.mp4")
+    write(tmp_path / "root", "train.txt", (f"{tmp_path}/other/a.mp4 1", f"{tmp_path}/root/b.mp4 1"))
+    result = read("listfile", tmp_path / "root")
+    assert row(result, "train.txt:1")["error"] == "unsafe-path"
+    assert row(result, "b")["error"] is None
+
+
+def test_link_out_of_the_folder(tmp_path: Path) -> None:
+    touch(tmp_path, "other/a.mp4")
+    write(tmp_path / "root", "train.txt", ("a.mp4 1",))
+    (tmp_path / "root/a.mp4").symlink_to(tmp_path / "other/a.mp4")
+    assert row(read("listfile", tmp_path / "root"), "train.txt:1")["error"] == "unsafe-path"
+    assert row(read("listfile", tmp_path / "root", follow_symlinks=True), "a")["error"] is None
+
+
+def test_the_name_must_say_the_split(tmp_path: Path) -> None:
+    path = write(tmp_path, "videos.txt", ("a.mp4 1",))
+    with pytest.raises(AnnotationError, match="name does not say train, val or test") as caught:
+        read("listfile", tmp_path)
+    assert caught.value.file == str(path)
+
+
+def test_own_classes(tmp_path: Path) -> None:
+    write(tmp_path, "test.txt", ("a.mp4 1", "b.mp4 2"))
+    spec = SourceSpec(name="own", kind="listfile", class_names=("run", "jump"))
+    result = read("listfile", tmp_path, spec=spec, annotations=())
+    assert result.classes == ("run", "jump")
+    assert row(result, "a")["labels"] == ["jump"]
+    assert row(result, "b")["error"] == "unknown-label"
+    assert row(result, "a")["split"] == "test"

@@ -1,0 +1,252 @@
+"""From cells to whole configurations: presets, the rows of the paper that correspond, hashes, costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+from vidkit.bench.ablate.rows import PaperFigures, PlannedCell
+from vidkit.bench.ablate.table1 import DEFAULTS, LOSSES, SAMPLERS, PaperRow, read_table1
+from vidkit.bench.measure.flops import Cost, cost
+from vidkit.errors import ConfigError
+from vidkit.models.masking import num_visible
+from vidkit.settings.ablation import Cell, CellConfig, Grid, MeasureConfig, MemoryConfig, check_preset, masks_grid
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, LossConfig, SamplerConfig
+from vidkit.settings.plain import config_hash
+from vidkit.settings.recipes import Recipe
+
+#: Share of a device's rate of matrix products that training is assumed to reach where nothing was measured.
+ASSUMED_SHARE = 0.3
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A cell, and the paper's rows it stands for."""
+
+    cell: Cell
+    paper: tuple[PaperFigures, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Job:
+    """A cell with all that is needed to run it."""
+
+    planned: PlannedCell
+    config: CellConfig
+    memory: MemoryConfig
+
+
+def preset(name: str, recipe: Recipe, seeds: tuple[int, ...]) -> tuple[Wanted, ...]:
+    """The cells of a named preset.
+
+    Table 1e varies the epochs: 200, 500 and 600 of 800. Another recipe's epochs are taken in the same shares. Each
+    number is a run of its own, since the schedule's cosine ends with the run.
+
+    Raises:
+        ConfigError: no such preset.
+    """
+    check_preset(name)
+    if name == "masks":
+        return from_grid(masks_grid(seeds), recipe)
+    rows = [row for row in read_table1() if f"table{row.table}" == name]
+    return tuple(
+        Wanted(cell=_cell_of(row, recipe, seed), paper=(figures(row),)) for row in rows for seed in seeds or (0,)
+    )
+
+
+def _cell_of(row: PaperRow, recipe: Recipe, seed: int) -> Cell:
+    whole = int(DEFAULTS["epochs"])
+    values: dict[str, Any] = {"mask": row.mask, "loss": row.loss, "sampler": row.sampler}
+    share = max(1, round(recipe.pretrain.optim.epochs * row.epochs / whole))
+    epochs = None if row.epochs == whole else share
+    return Cell(**values, ratio=row.ratio, decoder_depth=row.decoder_depth, epochs=epochs, seed=seed)
+
+
+def figures(row: PaperRow) -> PaperFigures:
+    return PaperFigures(table=row.table, row=row.row, top1=row.top1, top5=row.top5, memory_gb=row.memory_gb)
+
+
+def from_grid(grid: Grid, recipe: Recipe) -> tuple[Wanted, ...]:
+    """Raises ConfigError for a value that no cell can have."""
+    rows = read_table1()
+    return tuple(Wanted(cell=cell, paper=_matching(cell, rows)) for cell in grid.cells(recipe))
+
+
+def _matching(cell: Cell, rows: Iterable[PaperRow]) -> tuple[PaperFigures, ...]:
+    """The first row with these settings; what a cell leaves open is the paper's own choice there."""
+    if cell.tokenizer not in (None, "tubelet"):
+        return ()
+
+    def value(source: Any, name: str) -> Any:
+        found = getattr(source, name)
+        return DEFAULTS[name] if found is None else found
+
+    fitting = (row for row in rows if all(value(row, name) == value(cell, name) for name in DEFAULTS))
+    return tuple(figures(row) for row in fitting)[:1]
+
+
+def fitting(wanted: Sequence[Wanted], recipe: Recipe) -> Recipe:
+    """`recipe`, with smaller patches where its own are too few for a ratio of these: halved as often as that takes,
+    for all cells alike. Where halving does not help, `recipe` itself, and `plan` says what is wrong.
+
+    Too few: no token is visible, or rounding makes the visible share wrong by a quarter or more (at 0.95, 1 of 16
+    tokens of a time step is 6.2 % where 5 % were asked for; of 64 it is 3, 4.7 %).
+    """
+    model = recipe.pretrain.model
+    made, vit = recipe, model.encoder
+    ratios = {one.cell.ratio for one in wanted}
+    while not all(_keeps(vit.grid, ratio) for ratio in ratios):
+        if vit.patch % 2 or vit.patch <= 4:
+            return recipe
+        vit = replace(vit, patch=vit.patch // 2)
+        pretrain = replace(recipe.pretrain, model=replace(model, encoder=vit))
+        made = replace(recipe, pretrain=pretrain)
+    return made
+
+
+def _keeps(grid: tuple[int, int, int], ratio: float) -> bool:
+    try:
+        visible = num_visible(grid, ratio)
+    except ConfigError:
+        return False
+    asked = (1 - Fraction(str(ratio))) * math.prod(grid)
+    return abs(visible - asked) < asked / 4
+
+
+def resolve(cell: Cell, recipe: Recipe) -> CellConfig:
+    """`recipe` with the settings of `cell`.
+
+    Nothing is validated during fine-tuning: the last weights are tested, so nothing is chosen on the split that is
+    reported.
+
+    Raises:
+        ConfigError: settings that do not fit each other.
+    """
+    base = recipe.pretrain.model
+    model = replace(
+        base,
+        mask=replace(base.mask, strategy=cell.mask, ratio=cell.ratio),
+        decoder=base.decoder if cell.decoder_depth is None else replace(base.decoder, depth=cell.decoder_depth),
+        loss=base.loss if cell.loss is None else _loss(LOSSES[cell.loss], base.loss),
+        sampler=base.sampler if cell.sampler is None else _sampler(SAMPLERS[cell.sampler], base.sampler),
+        encoder=base.encoder if cell.tokenizer is None else replace(base.encoder, tokenizer=cell.tokenizer),
+    )
+    optim = recipe.pretrain.optim
+    if cell.epochs is not None:
+        # a short run would be all warm-up; the recipe's share of warm-up holds
+        warmup = optim.warmup_epochs * min(1.0, cell.epochs / optim.epochs)
+        optim = replace(optim, epochs=cell.epochs, warmup_epochs=warmup)
+    return CellConfig(
+        pretrain=replace(recipe.pretrain, model=model, optim=optim, seed=cell.seed),
+        finetune=replace(recipe.finetune, encoder=model.encoder, seed=cell.seed, val_split=None),
+        test=recipe.test,
+    )
+
+
+def _loss(chosen: LossConfig, base: LossConfig) -> LossConfig:
+    return replace(chosen, sampling_weight=base.sampling_weight)
+
+
+def _sampler(chosen: SamplerConfig, base: SamplerConfig) -> SamplerConfig:
+    return replace(base, kind=chosen.kind, depth=chosen.depth, width_divisor=chosen.width_divisor)
+
+
+def described(cell: Cell, config: CellConfig) -> Cell:
+    """`cell` with the recipe's values for what it leaves open. A loss or sampler without a name stays None."""
+    model = config.pretrain.model
+    loss: Any = next((name for name, made in LOSSES.items() if _loss(made, model.loss) == model.loss), None)
+    sampler: Any = None
+    if model.mask.strategy == "adaptive":
+        fitting = (name for name, made in SAMPLERS.items() if _same_sampler(made, model.sampler))
+        sampler = next(fitting, None)
+    return replace(
+        cell,
+        decoder_depth=model.decoder.depth,
+        loss=loss,
+        sampler=sampler,
+        epochs=config.pretrain.optim.epochs,
+        tokenizer=model.encoder.tokenizer,
+    )
+
+
+def _same_sampler(one: SamplerConfig, other: SamplerConfig) -> bool:
+    if one.kind == other.kind == "mlp":
+        return one.width_divisor == other.width_divisor
+    return _sampler(one, other) == other
+
+
+def plan(
+    wanted: Sequence[Wanted],
+    recipe: Recipe,
+    *,
+    recipe_name: str,
+    measure: MeasureConfig | None = None,
+    memory_only: bool = False,
+) -> tuple[Job, ...]:
+    """Jobs in the order wanted; cells that come to the same configuration are one job, with the paper rows of all.
+
+    Raises:
+        ConfigError: settings that do not fit each other, or a mask that leaves no token visible.
+    """
+    batch = (measure or MeasureConfig()).batch
+    found: dict[str, Job] = {}
+    known: dict[AdaMAEConfig, Cost] = {}
+    for one in wanted:
+        config = resolve(one.cell, recipe)
+        memory = MemoryConfig(model=config.pretrain.model, batch=batch, precision=config.pretrain.optim.precision)
+        key = config_hash(memory if memory_only else config)
+        group = key if memory_only else config_hash(resolve(replace(one.cell, seed=0), recipe))
+        if key in found:
+            found[key] = _with_paper(found[key], one.paper)
+            continue
+        if memory.model not in known:
+            known[memory.model] = cost(memory.model)
+        costs = known[memory.model]
+        planned = PlannedCell(
+            config_hash=key,
+            group=group,
+            kind="memory" if memory_only else "full",
+            cell=described(one.cell, config),
+            recipe=recipe_name,
+            visible=costs.visible,
+            tokens=costs.tokens,
+            parameters=costs.parameters,
+            forward_macs=costs.forward,
+            training_macs=costs.training,
+            paper=one.paper,
+        )
+        found[key] = Job(planned=planned, config=config, memory=memory)
+    return tuple(found.values())
+
+
+def _with_paper(job: Job, more: tuple[PaperFigures, ...]) -> Job:
+    paper = (*job.planned.paper, *(row for row in more if row not in job.planned.paper))
+    return replace(job, planned=replace(job.planned, paper=paper))
+
+
+def operations(job: Job, clips: int, classes: int) -> tuple[float, float]:
+    """Floating-point operations of (pre-training, fine-tuning) on a split of `clips`; the test is left out."""
+    pretrain, finetune = job.config.pretrain, job.config.finetune
+    whole = ClassifierConfig(encoder=finetune.encoder, classes=max(1, classes))
+    tuning = 0.0 if job.planned.kind == "memory" else 2.0 * cost(whole).training * clips * finetune.optim.epochs
+    training = 0.0 if job.planned.kind == "memory" else 2.0 * job.planned.training_macs * clips
+    return training * pretrain.optim.epochs, tuning
+
+
+def estimated_hours(
+    jobs: Sequence[Job], clips: int, classes: int, rate: float, share: float = ASSUMED_SHARE
+) -> Mapping[str, float]:
+    """Hours of each job by its hash, if training reaches `share` of `rate` operations a second. A pre-training that
+    several jobs share counts for the first of them.
+    """
+    seen: set[str] = set()
+    hours: dict[str, float] = {}
+    for job in jobs:
+        training, tuning = operations(job, clips, classes)
+        key = config_hash(job.config.pretrain)
+        hours[job.planned.config_hash] = ((0.0 if key in seen else training) + tuning) / (rate * share) / 3600
+        seen.add(key)
+    return hours

@@ -1,0 +1,1 @@
+"""What a step or a loader costs: operations, memory, attention, time."""

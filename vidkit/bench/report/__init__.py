@@ -1,0 +1,1 @@
+"""Rows become tables, plots, pages and comparisons; nothing here trains."""

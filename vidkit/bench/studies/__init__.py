@@ -1,0 +1,1 @@
+"""The papers' questions, each a set of named arms that ends in a table."""

@@ -1,0 +1,1 @@
+"""Commands that measure: ablate, report, bench loader, bench regress."""

@@ -1,0 +1,101 @@
+"""`vidkit bench loader`: clips per second, and what share of a training step waits for data."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any, cast
+
+from rich.table import Table
+
+from vidkit.bench.measure import loader
+from vidkit.cli.output import console, cores, print_json
+from vidkit.data.load.loader import Cache
+
+
+def run(
+    data: Path,
+    *,
+    split: str,
+    frames: int,
+    stride: int,
+    size: int | None,
+    batch_size: int,
+    decoders: list[str] | None,
+    workers: list[int] | None,
+    caches: list[str] | None,
+    batches: int,
+    step_ms: float,
+    device: str | None,
+    as_json: bool,
+) -> int:
+    """Measure and print. By default: PyAV without and with a worker for each core, no cache."""
+    settings = loader.LoaderBench(
+        data=data,
+        split=split,
+        frames=frames,
+        stride=stride,
+        size=size,
+        batch_size=batch_size,
+        decoders=tuple(decoders or ("pyav",)),
+        workers=tuple(workers or (0, cores())),
+        caches=cast(tuple[Cache, ...], tuple(caches or ("none",))),  # checked there
+        batches=batches,
+        step_ms=step_ms,
+        device=device,
+    )
+    found = loader.run(settings, None if as_json else _Filling())
+    if as_json:
+        print_json(found)
+    else:
+        _print(found)
+    return 0
+
+
+class _Filling:
+    """Says on stderr how far a cache is, at every tenth of it."""
+
+    def __init__(self) -> None:
+        self._said = -1
+
+    def __call__(self, way: str, done: int, of: int) -> None:
+        tenth = 10 * done // of
+        if tenth != self._said:
+            self._said = tenth
+            print(f"{way}: {done:,} of {of:,} clips decoded", file=sys.stderr)
+
+
+def _print(found: dict[str, Any]) -> None:
+    out = console()
+    how, rows = found["settings"], found["rows"]
+    step_ms = rows[0]["step_ms"]
+    table = Table(
+        title=f"{found['dataset']}, split {found['split']}, {found['clips']:,} clips: {how['frames']} frames of "
+        f"{how['size']} px at stride {how['stride']}, {how['batch_size']} clips a batch"
+    )
+    for name in ("decoder", "workers", "cache"):
+        table.add_column(name, justify="right" if name == "workers" else "left")
+    waits = [f"a step of {step_ms:g} ms waits"] if step_ms else []
+    for name in ("clips/s", "ms a batch", *waits, "first batch, s"):
+        table.add_column(name, justify="right")
+    cached = any(row["cache_bytes"] for row in rows)
+    if cached:
+        table.add_column("cache, GB", justify="right")
+    for row in rows:
+        words = [row["decoder"], str(row["workers"]), row["cache"]]
+        words += [f"{row['clips_per_s']:,.1f}", f"{row['batch_ms']:,.1f}"]
+        words += [f"{row['wait_share']:.1%}"] if step_ms else []
+        words += [f"{row['start_s']:,.2f}"]
+        words += [f"{row['cache_bytes'] / 1e9:,.2f}" if row["cache_bytes"] else ""] if cached else []
+        table.add_row(*words)
+    out.print(table)
+    if step_ms:
+        out.print(
+            "Waiting is a share of step and wait together; a step that is longer than a batch takes hides it."
+        )
+    for row in rows:
+        if row["bad"]:
+            out.print(f"{row['decoder']}: {row['bad']:,} clips could not be decoded; see `vidkit verify`")
+    machine = found["machine"]
+    load, device = machine["load_average"][0], found["device"]["name"]
+    out.print(f"{machine['cpu']}, {machine['cores']} cores, load {load:g}; batches on {device}")

@@ -1,0 +1,1 @@
+"""Commands that make and check datasets: build-dataset, verify, inspect, synth."""

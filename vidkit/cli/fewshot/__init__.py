@@ -1,0 +1,1 @@
+"""Commands on few examples: episodes, fewshot."""

@@ -1,1 +1,0 @@
-"""Bodies of the commands: `run(...)` does one thing, prints it, and returns the exit code."""

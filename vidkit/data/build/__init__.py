@@ -1,0 +1,1 @@
+"""A plan becomes shards, journals, a ledger and a card; `build.build` is the way in."""

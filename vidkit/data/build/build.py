@@ -1,0 +1,244 @@
+"""Carry out a plan: shards over a pool of workers, then the ledger. Resumable at any moment.
+
+State of an unfinished build lies in out/.build: one journal per shard. Everything a reader sees is
+replaced as a whole, and dataset.json says "complete" last.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from threading import Event, local
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vidkit.data import dataset as folder
+from vidkit.data import shards
+from vidkit.data.build.clip_worker import ClipWorker, Stopped
+from vidkit.data.build.make_shard import OUTCOME, ShardTask, make_shard
+from vidkit.data.build.state import BuildState, differences, lock
+from vidkit.data.plan.layout import Slot, slots
+from vidkit.data.progress import Progress
+from vidkit.data.shards import ShardFacts
+from vidkit.data.tables import LEDGER_SCHEMA
+from vidkit.errors import BuildError
+from vidkit.settings.encode import EncodeSettings
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BuildSettings:
+    """How a laid-out plan is carried out."""
+
+    out: Path
+    roots: Mapping[str, str]
+    """Source -> folder."""
+    encode: EncodeSettings
+    strict_decode: bool = False
+    transcoder: str = "pyav"
+    follow_symlinks: bool = False
+    timeout_s: float = 120.0
+    workers: int = 1
+    retry_failed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Built:
+    """What a build came to. `facts` is dataset.json as written."""
+
+    ledger: pa.Table
+    shards: list[ShardFacts]
+    facts: dict[str, Any]
+    made: int
+    """Clips that this run worked on; the others were there already."""
+    seconds: float
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Ctrl-C or SIGTERM. What was done is kept."""
+
+
+_OUTCOME_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name in {"key", *OUTCOME}])
+
+#: (ledger, shards) -> what dataset.json says about them
+Describe = Callable[[pa.Table, list[ShardFacts]], dict[str, Any]]
+
+
+def build(
+    table: pa.Table, settings: BuildSettings, identity: Mapping[str, Any], describe: Describe, progress: Progress
+) -> Built:
+    """Make every shard that is not finished, then write ledger, shards.json, card and dataset.json.
+
+    Args:
+        table: a laid-out plan (`layout.lay_out`).
+        identity: `format`, `name`, `settings`, `encoder` and `plan_sha256`, which a resumed build must share.
+        describe: called once, with the finished ledger.
+        progress: told of each clip.
+
+    Raises:
+        BuildError: another build is at work in the folder, other settings, a full disk.
+        Interrupted: Ctrl-C; finished shards and begun ones are kept.
+    """
+    started = time.monotonic()
+    with lock(settings.out):
+        state = BuildState(settings.out)
+        found = state.existing()
+        if found is None or found["status"] == "complete":
+            state.clear()
+        if found is not None:
+            _must_be_same(found, identity, table, state)
+        if found is not None and found["status"] == "complete":
+            dataset = folder.open_dataset(settings.out)
+            ledger = dataset.ledger()
+            failed = sum(status != "ok" for status in ledger["status"].to_pylist())
+            if not (settings.retry_failed and failed):
+                _count(progress, ledger["status"].to_pylist())
+                facts = [ShardFacts(**entry) for entry in dataset.shards]
+                return Built(ledger=ledger, shards=facts, facts=dataset.facts, made=0, seconds=0.0)
+        try:
+            state.begin(table, identity)
+            planned = slots(table)
+            _make_shards(table, planned, settings, state, progress)
+            ledger, facts_of_shards = _write_ledger(table, planned, settings.out, state)
+            facts_of_dataset = {**identity, **describe(ledger, facts_of_shards), "files": _hashes(settings.out)}
+            _write_card(settings.out, facts_of_dataset, facts_of_shards)
+            state.finish(facts_of_dataset)
+        except OSError as error:
+            raise BuildError(
+                f"cannot write to {settings.out}: {error.strerror or error}",
+                hint="make room (or mend the disk) and run the same command again; what is done is kept",
+            ) from error
+    return Built(
+        ledger=ledger,
+        shards=facts_of_shards,
+        facts={**facts_of_dataset, "status": "complete"},
+        made=progress.worked,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _must_be_same(
+    found: Mapping[str, Any], identity: Mapping[str, Any], table: pa.Table, state: BuildState
+) -> None:
+    lines = differences(found, identity)
+    if found.get("plan_sha256") != identity["plan_sha256"]:
+        lines += state.plan_difference(table) or ["the plan is another one"]
+    if lines:
+        raise BuildError(
+            f"{state.out} holds a build with other settings, annotations or encoder:\n    " + "\n    ".join(lines),
+            hint="give another --out, restore what changed, or remove the folder to build anew",
+        )
+
+
+def _make_shards(
+    table: pa.Table, planned: list[Slot], settings: BuildSettings, state: BuildState, progress: Progress
+) -> None:
+    """Map `make_shard` over the unfinished shards.
+
+    The first failure stops the others, which stay resumable.
+    """
+    stop = Event()
+    todo = []
+    for slot in planned:
+        if state.is_finished(slot):
+            _count(progress, (row["status"] for row in state.outcomes(slot)[0]))
+        else:
+            todo.append(slot)
+
+    def work(slot: Slot) -> None:
+        if stop.is_set():
+            raise Stopped
+        task = ShardTask(  # rows are read when a shard's turn comes: memory does not grow with the plan
+            rows=table.slice(slot.start, slot.rows).to_pylist(),
+            split=slot.split,
+            tar=settings.out / slot.name,
+            journal=state.journal(slot),
+            roots=settings.roots,
+            encode=settings.encode,
+            strict=settings.strict_decode,
+            transcoder=settings.transcoder,
+            follow_symlinks=settings.follow_symlinks,
+            timeout_s=settings.timeout_s,
+            kept=state.kept(slot),
+        )
+        if not hasattr(mine, "worker"):
+            mine.worker = workers.enter_context(ClipWorker(settings.timeout_s, stop.is_set))
+        try:
+            make_shard(task, progress.advance, progress.already, stop.is_set, mine.worker)
+        except BaseException:
+            stop.set()  # here, before this thread takes up another shard
+            raise
+
+    # a thread each, which waits for the child process that does its work
+    mine = local()
+    with ExitStack() as workers, ThreadPoolExecutor(settings.workers, thread_name_prefix="shard") as pool:
+        futures: list[Future[None]] = []
+        try:
+            futures += (pool.submit(work, slot) for slot in todo)
+            _wait_for(futures)
+        except KeyboardInterrupt:
+            raise Interrupted from None
+        finally:
+            stop.set()  # also for Ctrl-C; does nothing once all are done
+            for future in futures:
+                future.cancel()
+
+
+def _wait_for(futures: list[Future[None]]) -> None:
+    """Wait for all; raise the first failure as soon as it happens. Wakes up often enough for Ctrl-C."""
+    left: set[Future[None]] = set(futures)
+    while left:
+        done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
+        for future in done:
+            if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
+                future.result()
+
+
+def _count(progress: Progress, statuses: Iterable[str]) -> None:
+    for status, count in Counter(statuses).items():
+        progress.already(status, count)
+
+
+def _write_ledger(
+    table: pa.Table, planned: list[Slot], out: Path, state: BuildState
+) -> tuple[pa.Table, list[ShardFacts]]:
+    """Join plan and outcomes, one shard at a time, and replace shards.json and clips.parquet."""
+    facts: list[ShardFacts] = []
+    parts: list[pa.Table] = []
+    for slot in planned:
+        outcomes, shard = state.outcomes(slot)
+        rows = table.slice(slot.start, slot.rows)
+        if [row["key"] for row in outcomes] != rows["key"].to_pylist():
+            raise BuildError(
+                f"the journal of {slot.name} does not fit the plan", hint=f"remove {state.out} and build anew"
+            )
+        if shard:
+            facts.append(shard)
+        made = pa.Table.from_pylist(outcomes, schema=_OUTCOME_SCHEMA)
+        columns = [made[n] if n in made.column_names else rows[n] for n in LEDGER_SCHEMA.names]
+        parts.append(pa.table(columns, schema=LEDGER_SCHEMA))
+    ledger = pa.concat_tables(parts) if parts else LEDGER_SCHEMA.empty_table()
+    part = out / (folder.CLIPS_PARQUET + ".part")
+    with part.open("wb") as file:  # pyarrow takes a path for a URI where it can, and only UTF-8
+        pq.write_table(ledger, file, row_group_size=100_000, compression="zstd")
+        shards.sync_and_close(file)
+    part.replace(out / folder.CLIPS_PARQUET)
+    shards.write_json(out / folder.SHARDS_JSON, [asdict(shard) for shard in facts])
+    return ledger, facts
+
+
+def _hashes(out: Path) -> dict[str, str]:
+    """The records themselves can be damaged, too: most of the ledger is written nowhere else."""
+    return {name: shards.sha256_file(out / name)[0] for name in (folder.CLIPS_PARQUET, folder.SHARDS_JSON)}
+
+
+def _write_card(out: Path, facts: dict[str, Any], made: list[ShardFacts]) -> None:
+    from vidkit.data.build import card
+
+    shards.write_atomically(out / folder.CARD, card.render(facts, [asdict(shard) for shard in made]).encode())

@@ -1,0 +1,145 @@
+"""The unit of work: one planned shard, from plan rows to a tar and a journal.
+
+A pure function of the task: what it writes does not depend on who runs it, when, or how often it was
+interrupted. `build` maps it over an executor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from vidkit.data import shards
+from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
+from vidkit.data.shards import ShardFacts, ShardWriter
+from vidkit.settings.encode import EncodeSettings
+
+#: Columns of the ledger that are known only once a clip was made.
+OUTCOME = (
+    "status",
+    "error",
+    "message",
+    "warnings",
+    "offset",
+    "nbytes",
+    "frames",
+    "fps",
+    "duration_s",
+    "width",
+    "height",
+    "start_s",
+    "end_s",
+    "source_sha256",
+    "source_bytes",
+    "source_frames",
+    "source_width",
+    "source_height",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardTask:
+    """Everything that one shard is made from."""
+
+    rows: list[dict[str, Any]]
+    """Plan rows with `key`, in order."""
+    split: str
+    tar: Path
+    journal: Path
+    roots: Mapping[str, str]
+    """Source -> folder."""
+    encode: EncodeSettings
+    strict: bool = False
+    transcoder: str = "pyav"
+    follow_symlinks: bool = False
+    timeout_s: float = 120.0
+    kept: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    """Key -> ledger row of a clip that an earlier build stored in `tar`; its bytes are copied."""
+
+
+def make_shard(
+    task: ShardTask,
+    on_clip: Callable[[str], None] = lambda status: None,
+    on_found: Callable[[str], None] = lambda status: None,
+    should_stop: Callable[[], bool] = lambda: False,
+    worker: ClipWorker | None = None,
+) -> ShardFacts | None:
+    """Make, or finish making, one shard.
+
+    Args:
+        on_clip: called with "ok", "failed" or "missing" for each clip that was worked on.
+        on_found: likewise, for each clip that an earlier attempt or build had finished.
+        should_stop: asked between clips and while waiting for one.
+        worker: what transcodes; by default one of its own, which is closed at the end.
+
+    Returns:
+        The shard's facts, or None where none of its clips could be used.
+
+    Raises:
+        Stopped: `should_stop` said so; what is done is kept for the next attempt.
+        OSError: the shard could not be written, for example on a full disk; likewise.
+    """
+    with (
+        ShardWriter(task.tar, task.journal, task.split) as writer,
+        ClipWorker(task.timeout_s, should_stop) if worker is None else nullcontext(worker) as worker,
+    ):
+        for row in writer.rows:
+            on_found(row["status"])
+        for row in task.rows[len(writer.rows) :]:
+            if should_stop():
+                raise Stopped
+            clip: bytes | None
+            kept = row["key"] in task.kept
+            if kept:
+                outcome = dict(task.kept[row["key"]])
+                clip = shards.read_sample(task.tar, outcome["offset"], outcome["nbytes"])
+            else:
+                outcome, clip = _make_clip(row, task, worker)
+            writer.add(outcome, clip, sample_meta(row, outcome) if clip is not None else None)
+            (on_found if kept else on_clip)(outcome["status"])
+        return writer.finish()
+
+
+def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:
+    """(outcome columns and key, the stored clip's bytes if there is one)."""
+    # what the plan already ruled out is not opened; a file that was missing may have come since
+    if row["error"] is not None:
+        result = ClipOutcome(error=row["error"], message=row["message"])
+    elif row["path"] is None:
+        result = ClipOutcome(error="missing", message="the file was not found")
+    else:
+        result = worker.run(
+            ClipJob(
+                root=task.roots[row["source"]],
+                path=row["path"],
+                settings=task.encode,
+                start_s=row["start_s"],
+                end_s=row["end_s"],
+                strict=task.strict,
+                transcoder=task.transcoder,
+                follow_symlinks=task.follow_symlinks,
+            )
+        )
+    outcome: dict[str, Any] = {"key": row["key"], **dict.fromkeys(OUTCOME)}
+    outcome["source_sha256"], outcome["source_bytes"] = result.source_sha256, result.source_bytes
+    clip = result.clip
+    if clip is None:
+        outcome["status"] = "missing" if result.error == "missing" else "failed"
+        outcome["error"], outcome["message"], outcome["warnings"] = result.error, result.message, []
+        outcome["start_s"], outcome["end_s"] = row["start_s"], row["end_s"]
+        return outcome, None
+    outcome["status"], outcome["warnings"] = "ok", list(clip.warnings)
+    for name in OUTCOME:
+        if hasattr(clip, name) and name != "warnings":
+            outcome[name] = getattr(clip, name)
+    return outcome, clip.data
+
+
+def sample_meta(row: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    """What key.json holds: the labels under every reading, and what a loader must know of the clip."""
+    planned = ("clip_id", "source", "split", "labels", "class_id", "class_name", "multi_hot", "group")
+    stored = ("frames", "fps", "duration_s", "width", "height")
+    return {**{name: row[name] for name in planned}, **{name: outcome[name] for name in stored}}

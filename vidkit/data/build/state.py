@@ -1,0 +1,182 @@
+"""What lies in an output folder: nothing, an unfinished build, a finished one; and whether it is this one."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import shutil
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from vidkit.data import dataset as folder
+from vidkit.data import shards
+from vidkit.data.build.make_shard import OUTCOME
+from vidkit.data.plan.layout import Slot
+from vidkit.data.shards import ShardFacts
+from vidkit.errors import BuildError, DatasetError
+
+_PLAN = "plan.parquet"
+_PLAN_COLUMNS = ["clip_id", "split", "labels", "class_id"]
+
+
+@contextlib.contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Keep other builds out of a folder; the kernel lets go when the process ends, however it ends.
+
+    Raises:
+        BuildError: another build holds the folder, or it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / folder.LOCK).open("a")
+    except OSError as error:
+        raise BuildError(f"cannot write to {out}: {error.strerror}", hint="give another --out") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BuildError(
+                f"another build is at work in {out}", hint="wait until it ends, or give another --out"
+            ) from None
+        except OSError as error:
+            raise BuildError(
+                f"cannot lock {out / folder.LOCK}: {error.strerror}",
+                hint="give an --out on a file system that has locks (a local disk)",
+            ) from None
+        yield
+
+
+class BuildState:
+    """An output folder while it is being built. Hold `lock` while using it."""
+
+    def __init__(self, out: Path) -> None:
+        self.out = out
+        self.work = out / folder.BUILD_STATE
+
+    def existing(self) -> dict[str, Any] | None:
+        """dataset.json of a build that was begun here; None for a new folder.
+
+        Raises:
+            BuildError: there are other files in the folder.
+        """
+        if (self.out / folder.DATASET_JSON).exists():
+            return folder.read_facts(self.out)
+        strangers = sorted(p.name for p in self.out.iterdir() if p.name not in (folder.LOCK, folder.BUILD_STATE))
+        if [name for name in strangers if name != folder.DATASET_JSON + ".part"]:
+            raise BuildError(
+                f"{self.out} is not empty and holds no dataset: {', '.join(strangers[:3])}"
+                + (" ..." if len(strangers) > 3 else ""),
+                hint="give an --out that is new or empty",
+            )
+        return None
+
+    def clear(self) -> None:
+        """Remove what a kill left before the first build had begun, or after the last one was complete."""
+        if self.work.exists():
+            shutil.rmtree(self.work)
+
+    def begin(self, table: pa.Table, facts: Mapping[str, Any]) -> None:
+        """Note what is being built; from here on the folder belongs to this plan and these settings."""
+        self.work.mkdir(exist_ok=True)
+        if not (self.work / _PLAN).exists():
+            part = self.work / (_PLAN + ".part")
+            with part.open("wb") as file:
+                pq.write_table(table.select(_PLAN_COLUMNS), file)
+            part.replace(self.work / _PLAN)
+        shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "building"})
+
+    def finish(self, facts: Mapping[str, Any]) -> None:
+        shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "complete"})
+        shutil.rmtree(self.work)
+
+    def journal(self, slot: Slot) -> Path:
+        return self.work / slot.journal
+
+    @cached_property
+    def earlier(self) -> tuple[pa.Table, dict[str, dict[str, Any]]] | None:
+        """Ledger and shards.json of the finished build whose failures are being tried again, if any."""
+        try:
+            ledger = folder.read_ledger(self.out / folder.CLIPS_PARQUET)
+            entries = json.loads((self.out / folder.SHARDS_JSON).read_text(encoding="utf-8"))
+        except (DatasetError, FileNotFoundError):
+            return None
+        return ledger, {entry["shard"]: entry for entry in entries}
+
+    def is_finished(self, slot: Slot) -> bool:
+        """Whether a shard needs no work: finished by this build, or without a failure in the earlier one."""
+        tar, journal = self.out / slot.name, self.journal(slot)
+        shards.settle(tar, journal)
+        if shards.finished(tar, journal):
+            return True
+        if self.earlier is None or journal.with_name(journal.name + ".part").exists():
+            return False
+        rows, entry = self._earlier_rows(slot), self.earlier[1].get(slot.name)
+        whole = entry is not None and tar.exists() and tar.stat().st_size == entry["bytes"]
+        return whole and pc.all(pc.equal(rows["status"], "ok")).as_py() is not False
+
+    def kept(self, slot: Slot) -> dict[str, dict[str, Any]]:
+        """Key -> outcome of the clips that an earlier build stored in this shard, if its tar is as it was then."""
+        entry = self.earlier[1].get(slot.name) if self.earlier else None
+        tar = self.out / slot.name
+        if entry is None or not tar.exists() or shards.sha256_file(tar)[0] != entry["sha256"]:
+            return {}
+        rows = self._earlier_rows(slot)
+        return {row["key"]: row for row in _outcomes(rows.filter(pc.equal(rows["status"], "ok")))}
+
+    def outcomes(self, slot: Slot) -> tuple[list[dict[str, Any]], ShardFacts | None]:
+        """Outcomes and facts of a finished shard."""
+        if self.journal(slot).exists() or self.earlier is None:
+            return shards.read_journal(self.journal(slot))
+        entry = self.earlier[1].get(slot.name)
+        return _outcomes(self._earlier_rows(slot)), ShardFacts(**entry) if entry else None
+
+    def _earlier_rows(self, slot: Slot) -> pa.Table:
+        assert self.earlier is not None
+        return self.earlier[0].slice(slot.start, slot.rows)
+
+    def plan_difference(self, table: pa.Table) -> list[str]:
+        """In words, how the plan in the folder differs from `table`."""
+        there = self.work / _PLAN
+        if not there.exists():
+            there = self.out / folder.CLIPS_PARQUET
+        if not there.exists():
+            return []
+        with there.open("rb") as file:
+            olds, news = _what_is_planned(pq.read_table(file, columns=_PLAN_COLUMNS)), _what_is_planned(table)
+        lines = [f"clips planned: {len(olds):,} there, {len(news):,} here"]
+        both = olds.keys() & news.keys()
+        for words, ids in (
+            ("only there", olds.keys() - news.keys()),
+            ("only here", news.keys() - olds.keys()),
+            ("with another split, label or class id", {c for c in both if olds[c] != news[c]}),
+        ):
+            if ids:
+                lines.append(f"{words}: {len(ids):,}, for example {min(ids)}")
+        return lines
+
+
+def _what_is_planned(table: pa.Table) -> dict[str, tuple[Any, ...]]:
+    ids, *columns = (table[name].to_pylist() for name in _PLAN_COLUMNS)
+    return dict(zip(ids, zip(*columns, strict=True), strict=True))
+
+
+def _outcomes(rows: pa.Table) -> list[dict[str, Any]]:
+    return list(rows.select(["key", *OUTCOME]).to_pylist())
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Settings and encoder versions that differ, one line each: what is there, what was asked for."""
+    lines = []
+    for part in ("settings", "encoder"):
+        there, here = found.get(part, {}), json.loads(json.dumps(wanted[part]))
+        for name in sorted(there.keys() | here.keys()):
+            if there.get(name) != here.get(name):
+                lines.append(f"{part}.{name}: {there.get(name)!r} there, {here.get(name)!r} here")
+    return lines

@@ -1,0 +1,1 @@
+"""Shards become batches; `vidkit.data` offers `ClipDataset`, `ClipLoader`, `collate` and `stream`."""

@@ -1,0 +1,269 @@
+"""Clips of a built dataset for any training loop: each is read by its place in the ledger.
+
+>>> from vidkit.data import ClipDataset                                       # doctest: +SKIP
+>>> clips = ClipDataset("vidkit-demo", "train", frames=8, stride=4)           # doctest: +SKIP
+>>> clips[0].video.shape                                                      # doctest: +SKIP
+torch.Size([1, 3, 8, 64, 64])
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from vidkit.data.load.augment import Augment, named_augment
+from vidkit.data.load.batch import BadClip, ClipSample
+from vidkit.data.load.order import Request
+from vidkit.data.load.sampling import Draw, Mode, Sampling, draw, is_training, render
+from vidkit.data.load.split import LabelFraction, SplitClips, Unusable, open_split
+from vidkit.data.media.decoders import DECODERS
+from vidkit.errors import ClipError, ConfigError, DatasetError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from vidkit.data.load.cache import HostCache
+
+#: open shards; Kinetics-400 has 250 of 1,000 clips, and a process may have 1,024 files
+_OPEN_SHARDS = 64
+
+
+class ClipDataset:
+    """Clips of one split of a built dataset, as a map-style dataset for torch (`len` and `[i]`).
+
+    Args:
+        path: folder of the built dataset.
+        split: "train", "val" or "test".
+        frames, stride: T frames, `stride` stored frames apart.
+        mode: "train" (random start), "segments" (one frame from each of T segments) or "views" (K uniform
+            starts x S places, for tests); see `sampling.Sampling`.
+        training: random and augmented, or not. Follows from `mode`; "segments" needs to be told.
+        size: pixels of the square that comes out; by default the stored clips' short side.
+        views: temporal x spatial views in a test; the rows of a sample come in that order.
+        crop_share: side of a test's crop as a share of the short side.
+        augment: settings, or a name in `augment.AUGMENTS`; "pretrain" by default.
+        repeats: rows from one decode in training, each with its own crop.
+        seed: what all that is random depends on, with the epoch and the clip's number.
+        label_fraction: keep about this share of every class's labelled clips; see `fraction` for what it made.
+        decoder: a name in `decoders.DECODERS`.
+
+    Raises:
+        ConfigError: settings that cannot be.
+        DatasetError: a dataset that is missing, unfinished, damaged, or has no usable clip in the split.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        split: str,
+        *,
+        frames: int = 16,
+        stride: int = 4,
+        mode: Mode = "train",
+        training: bool | None = None,
+        size: int | None = None,
+        views: tuple[int, int] = (1, 1),
+        crop_share: float = 1.0,
+        augment: Augment | str = "pretrain",
+        repeats: int = 1,
+        seed: int = 0,
+        label_fraction: float | None = None,
+        decoder: str = "pyav",
+    ) -> None:
+        import torch
+
+        if seed < 0:
+            raise ConfigError(f"seed is {seed!r}; expected at least 0", field="seed")
+        if decoder not in DECODERS:
+            raise ConfigError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}", field="decoder")
+        if decoder == "decord" and find_spec("decord") is None:  # here, not clip by clip in worker processes
+            raise ConfigError("decord is not installed", field="decoder", hint="pip install 'vidkit[decord]'")
+        self.clips: SplitClips = open_split(path, split, label_fraction=label_fraction, seed=seed)
+        self.sampling = Sampling(
+            frames=frames,
+            stride=stride,
+            mode=mode,
+            training=is_training(mode, training),
+            size=size or int(self.clips.dataset.facts["settings"]["encode.size"]),
+            views=(int(views[0]), int(views[1])),
+            crop_share=crop_share,
+            repeats=repeats,
+            augment=named_augment(augment),
+            flip=self.clips.flip,
+        )
+        if views[1] > 1 and crop_share == 1 and (self.clips.height == self.clips.width).all():
+            raise ConfigError(
+                f"{views[1]} spatial views of square clips are one and the same",
+                field="views",
+                hint=f"use views {views[0]}x1, or a crop_share below 1",
+            )
+        self.seed = seed
+        self.decoder = decoder
+        # in shared memory, so that worker processes that outlive an epoch see it change
+        epoch: Any = torch.zeros((), dtype=torch.int64)
+        self._epoch: Tensor = epoch.share_memory_()
+        self._shards: dict[int, int] = {}
+
+    def __len__(self) -> int:
+        return len(self.clips)
+
+    def __repr__(self) -> str:
+        s = self.sampling
+        return f"ClipDataset({self.clips!r}, {s.mode}, {s.rows} x {s.frames} frames of {s.size} px)"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names by class id (by label id where a clip can have several)."""
+        return self.clips.classes
+
+    @property
+    def label_sha256(self) -> str:
+        """Of the label map: a checkpoint carries it, and another one here is another set of classes."""
+        return str(self.clips.dataset.facts["label_map"]["sha256"])
+
+    @property
+    def unusable(self) -> tuple[Unusable, ...]:
+        """Planned clips of this split that have no sample."""
+        return self.clips.unusable
+
+    @property
+    def unlabelled(self) -> int:
+        """Clips without a label: good for pre-training only."""
+        return self.clips.unlabelled
+
+    @property
+    def fraction(self) -> LabelFraction | None:
+        """What `label_fraction` kept."""
+        return self.clips.fraction
+
+    def set_epoch(self, epoch: int) -> None:
+        """For loops of your own, before each epoch: `dataset[i]` is then augmented anew. (`ClipLoader` tells
+        the epoch with every request.)"""
+        self._epoch.fill_(epoch)
+
+    def __getitem__(self, index: int) -> ClipSample:
+        """Raises:
+        IndexError: no clip of that number.
+        DatasetError: the clip cannot be decoded; the text names dataset, shard, key and clip.
+        """
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"clip {index} of {len(self)}")
+        sample = self.read(Request(int(index) % len(self), int(self._epoch)))
+        if isinstance(sample, BadClip):
+            raise undecodable([sample])
+        return sample
+
+    def read(self, request: Request, cache: HostCache | None = None) -> ClipSample | BadClip:
+        """The rows of one clip, or why there are none.
+
+        Raises:
+            DatasetError: the shard itself cannot be read.
+        """
+        drawn = self.draw(request)
+        i = request.clip
+        try:
+            pictures = (cache or self).pictures(i, drawn.indices.ravel())
+        except ClipError as error:
+            return self.bad_clip(i, error)
+        return self._sample(i, drawn, pictures)
+
+    def draw(self, request: Request) -> Draw:
+        """Which frames and boxes a request means."""
+        i = request.clip
+        count, height, width = (
+            int(column[i]) for column in (self.clips.frames, self.clips.height, self.clips.width)
+        )
+        return draw(self.sampling, count, height, width, (self.seed, request.epoch, i, request.turn))
+
+    def pictures(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """(T, H, W, 3) uint8: frames of clip i as they are stored.
+
+        Raises:
+            ClipError: the clip cannot be decoded, or is not what the ledger says.
+            DatasetError: the shard cannot be read.
+        """
+        clips = self.clips
+        found = DECODERS[self.decoder](self.bytes(i), wanted, int(clips.frames[i]))
+        size = (int(clips.height[i]), int(clips.width[i]))
+        if found.shape[1:3] != size:
+            raise ClipError("decode-error", f"pictures of {found.shape[1:3]}; the ledger says {size}")
+        return found
+
+    def bytes(self, i: int) -> bytes:
+        """The stored file of clip i.
+
+        Raises:
+            ClipError: the shard ends before it.
+            DatasetError: the shard cannot be read.
+        """
+        clips = self.clips
+        number, nbytes = int(clips.shard[i]), int(clips.nbytes[i])
+        try:
+            data = os.pread(self._descriptor(number), nbytes, int(clips.offset[i]))
+        except OSError as error:
+            path = clips.dataset.root / clips.shards[number]
+            raise DatasetError(
+                f"the shard cannot be read: {error.strerror}", file=path, hint="see `vidkit verify`"
+            ) from None
+        if len(data) != nbytes:
+            raise ClipError("truncated", f"the shard holds {len(data):,} of {nbytes:,} bytes")
+        return data
+
+    def _descriptor(self, number: int) -> int:
+        """An open shard. Descriptors that a forked worker inherits are good: `pread` has no position."""
+        found = self._shards.pop(number, None)
+        if found is None:
+            while len(self._shards) >= _OPEN_SHARDS:
+                os.close(self._shards.pop(next(iter(self._shards))))
+            found = os.open(self.clips.dataset.root / self.clips.shards[number], os.O_RDONLY | os.O_CLOEXEC)
+        self._shards[number] = found
+        return found
+
+    def bad_clip(self, i: int, error: ClipError) -> BadClip:
+        return BadClip(i, self.clips.where(i), error.code, error.message)
+
+    def labels(self, i: int) -> tuple[int, Tensor | None]:
+        """(class id or -1, (L,) of 0 and 1 under the multi-hot rule)."""
+        import torch
+
+        if self.clips.rule != "multi-hot":
+            return int(self.clips.class_id[i]), None
+        hot = torch.zeros(len(self.classes))
+        hot[self.clips.labels(i)] = 1
+        return -1, hot
+
+    def _sample(self, i: int, drawn: Draw, pictures: npt.NDArray[np.uint8]) -> ClipSample:
+        import torch
+
+        class_id, multi_hot = self.labels(i)
+        return ClipSample(
+            video=render(self.sampling, drawn, pictures),
+            class_id=class_id,
+            multi_hot=multi_hot,
+            index=i,
+            key=str(self.clips.key[i]),
+            frames=torch.from_numpy(drawn.indices[list(drawn.which)]),
+        )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_shards": {}}  # descriptors mean nothing in another process
+
+    def __del__(self) -> None:
+        for descriptor in getattr(self, "_shards", {}).values():
+            os.close(descriptor)
+
+
+def undecodable(bad: Sequence[BadClip], allowed: int = 0, *, training: bool = False) -> DatasetError:
+    """The error for clips that cannot be decoded, of which training may leave out `allowed`. Names the last one."""
+    hint = "see what is wrong with `vidkit verify DIR`, and restore or rebuild the shard"
+    some = f"{len(bad):,} clips" if len(bad) > 1 else "a clip"
+    limit = f", more than the {allowed:,} that may be left out" if allowed else ""
+    return DatasetError(
+        f"{some} could not be decoded{limit}: {bad[-1]}",
+        hint=hint + ("; or let training leave out more: --set data.max_bad=N" if training else ""),
+    )

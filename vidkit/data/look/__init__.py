@@ -1,0 +1,1 @@
+"""What is inside a dataset, for people: counts and contact sheets."""

@@ -1,0 +1,1 @@
+"""Clip tables become one plan: labels, merge, layout of shards."""

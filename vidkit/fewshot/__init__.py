@@ -1,0 +1,1 @@
+"""Learners on few examples: episodes, encoders and pixels, MANN, MAML, prototypes, and their evaluation."""

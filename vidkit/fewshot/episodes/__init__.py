@@ -1,0 +1,1 @@
+"""Which classes and clips an episode has: class splits, pools, draws and published lists."""
