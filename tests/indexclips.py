@@ -5,9 +5,10 @@ Written with PyAV alone, the same bytes on every run of one PyAV.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,22 @@ X264_EXACT = "cpu-independent=1"
 # --- writing -----------------------------------------------------------------------------------
 
 
+@contextlib.contextmanager
+def own_priority() -> Iterator[None]:
+    """SVT-AV1 as root makes the process that calls it a real-time one, and so every child of it. Two test processes
+    that are never interrupted leave their children no processor, and wait for them for ever.
+    """
+    if not hasattr(os, "sched_getscheduler"):  # not Linux: nothing to give back
+        yield
+        return
+    policy, parameters = os.sched_getscheduler(0), os.sched_getparam(0)
+    try:
+        yield
+    finally:
+        if os.sched_getscheduler(0) != policy:
+            os.sched_setscheduler(0, policy, parameters)
+
+
 def write_frames(
     path: Path,
     frames: Iterable[np.ndarray],
@@ -116,7 +133,10 @@ def write_frames(
         # x264's fast paths read uninitialised memory where a size is no multiple of 16: other bytes every run
         video_options["x264-params"] = X264_EXACT
     mux_options = {"fflags": "+bitexact", **(container_options or {})}
-    with av.open(os.fspath(path), "w", format=container, container_options=mux_options) as output:
+    with (
+        own_priority(),
+        av.open(os.fspath(path), "w", format=container, container_options=mux_options) as output,
+    ):
         stream: Any = None
         sound = output.add_stream("aac", rate=16000, layout="mono") if audio else None
         for i, frame in enumerate(frames):
