@@ -28,6 +28,7 @@ HEAVY = {
     "webdataset",
     "timm",
     "matplotlib",
+    "scipy",
     "accelerate",
     "torchmetrics",
     "decord",

@@ -1,12 +1,19 @@
-"""Student's t against closed forms, tables and sums; Welch and Holm against what is written out."""
+"""Student's t against closed forms, tables and sums; Welch and Holm against what is written out: that the right
+tails, sides and degrees of freedom are asked of scipy.
+"""
 
 from __future__ import annotations
 
 import math
 import statistics
+import subprocess
+import sys
+import warnings
 
+import numpy as np
 import pytest
 
+from tests.data.builds import environment
 from tests.reference import ref_significance as reference
 from vidkit.bench.report import estimates
 
@@ -38,8 +45,10 @@ def test_between_whole_degrees_of_freedom() -> None:
 
 
 def test_many_degrees_of_freedom_are_the_normal_distribution() -> None:
-    assert estimates.tail(1.959964, 10_001) == pytest.approx(0.05, rel=1e-5)
-    assert estimates.tail(2.2, 10_000) == pytest.approx(estimates.tail(2.2, 10_001), rel=1e-3)
+    assert estimates.tail(1.959964, 1e9) == pytest.approx(0.05, rel=1e-5)
+    assert estimates.quantile(1e9) == pytest.approx(1.959964, rel=1e-6)
+    assert estimates.tail(2.2, 10_000) == pytest.approx(math.erfc(2.2 / math.sqrt(2)), rel=1e-3)
+    assert estimates.tail(2.2, 10_000) > estimates.tail(2.2, 10_001), "nowhere a step"
 
 
 @pytest.mark.parametrize("freedom", PRINTED)
@@ -65,7 +74,38 @@ def test_welch() -> None:
 def test_welch_needs_spread() -> None:
     assert estimates.welch([1.0], [2.0, 3.0]) is None
     assert estimates.welch([1.0, 1.0], [2.0, 2.0]) is None
-    assert estimates.welch([1.0, 1.0], [2.0, 3.0]) is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        one_sided = estimates.welch([1.0, 1.0], [2.0, 3.0])
+    assert one_sided is not None
+    assert one_sided.p == pytest.approx(estimates.tail(1.5 / 0.5, 1)), "the spread is that of the other side alone"
+    assert estimates.welch([0.1] * 3, [0.3] * 3) is None, "rounding of a mean is no spread"
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_welch_is_what_is_written_out(number: int) -> None:
+    draw = np.random.default_rng(number)
+    one, other = (draw.normal(0, sd, size).tolist() for sd, size in ((1.0, 3 + number), (4.0, 9 - number)))
+    found = estimates.welch(one, other)
+    assert found is not None
+    parts = [(statistics.variance(side) / len(side), len(side) - 1.0) for side in (one, other)]
+    freedom, error = estimates.welch_freedom(parts), math.sqrt(sum(part for part, _ in parts))
+    assert found.value == pytest.approx(statistics.fmean(other) - statistics.fmean(one))
+    assert found.half == pytest.approx(estimates.quantile(freedom) * error)
+    assert found.p == pytest.approx(estimates.tail(found.value / error, freedom))
+    back = estimates.welch(other, one)
+    assert back is not None
+    assert (back.value, back.half, back.p) == pytest.approx((-found.value, found.half, found.p))
+
+
+def test_one_seed_needs_no_scipy() -> None:
+    code = (
+        "import sys; from vidkit.bench.report import estimates, significance\n"
+        "assert estimates.estimate([3.0]).half is None\n"
+        "assert 'scipy' not in sys.modules\n"
+        "assert estimates.estimate([3.0, 4.0]).half > 0 and 'scipy' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], env=environment(), check=True)
 
 
 def test_holm() -> None:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from tests.bench.made_rows import DEFAULT, planned, row
+from tests.bench.report.drawn import SPACE, marks
+from tests.bench.report.test_pages import parsed
 from tests.bench.report.test_table import folder
 from vidkit.bench.report import html
 from vidkit.bench.report import table as report
 from vidkit.bench.report.mask_pictures import Picture
-
-SPACE = "{http://www.w3.org/2000/svg}"
-
-
-def place(point: ET.Element) -> tuple[float, float]:
-    """The middle of a mark."""
-    mark = point[1]
-    if mark.tag == f"{SPACE}circle":
-        return float(mark.attrib["cx"]), float(mark.attrib["cy"])
-    return tuple(float(mark.attrib[axis]) + 3.6 for axis in ("x", "y"))  # type: ignore[return-value]
+from vidkit.bench.report.style import svg
 
 
 def made(path: Path) -> report.Results:
@@ -41,35 +33,37 @@ def made(path: Path) -> report.Results:
 
 def test_the_page_is_whole_and_alone(tmp_path: Path) -> None:
     text = html.page(made(tmp_path))
-    body = text.replace("<!DOCTYPE html>", "").replace('<meta charset="utf-8">', "")
-    page = ET.fromstring(body)  # well-formed, so that every name and reason is escaped
+    page = parsed(text)  # well-formed, so that every name and reason is escaped
     assert len(page.findall(".//table[@id='results']/tbody/tr")) == 4
     assert len(page.findall(".//table[@id='rows']/tbody/tr")) == 6, "of each seed that came to its end"
     assert all(svg.find(f"{SPACE}title") is not None for svg in page.iter(f"{SPACE}svg"))
     assert "Not shown, since they have no result: tube 0.9." in text
     assert "failed: loss &lt;nan&gt; &amp;" in text
     assert "paper (quoted) top-1 %" in text
-    left = text.replace("http://www.w3.org/2000/svg", "")
-    assert not any(word in left for word in ("http", "<script", "src=", "href=", "@import"))
+    for name in ("http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink", "http-equiv"):
+        text = text.replace(name, "")
+    assert not any(word in text for word in ("http", "src=", "@import"))
+    assert text.count("href=") == text.count('xlink:href="#'), "marks of a plot, in the plot itself"
 
 
 def test_points_are_where_they_belong(tmp_path: Path) -> None:
     results = made(tmp_path)
-    first, second = (ET.fromstring(svg) for svg in html.plots(report.lines(results)))
-    points = [group for group in first.iter(f"{SPACE}g") if group.get("class") == "point"]
-    assert [point[0].text for point in points] == [
+    charts = html.plots(report.lines(results))
+    first, second = map(svg, charts)
+    points = marks(first, "point")
+    assert [point.said for point in points] == [
         "adaptive, 0.8: 50.50 ± 6.35, seeds: 2",
         "adaptive, 0.9: 52.50 ± 6.35, seeds: 2",
         "tube, 0.8: 54.50 ± 6.35, seeds: 2",
     ]
-    places = [place(point) for point in points]
+    places = [point.place for point in points]
     heights = [y for _, y in places]
     assert heights == sorted(heights, reverse=True), "higher is better, and y grows downwards"
     assert places[2][0] - places[0][0] == pytest.approx(6, abs=0.2), "beside each other at one ratio"
     assert places[0][0] < places[1][0]
-    assert len(list(first.iter(f"{SPACE}polyline"))) == 1
-    assert len([group for group in second.iter(f"{SPACE}g") if group.get("class") == "point"]) == 3
-    assert "measured memory" in (second.findtext(f"{SPACE}title") or "")
+    assert len(marks(first, "line")) == 1
+    assert len(marks(second, "point")) == 3
+    assert "measured memory" in charts[1].title
 
 
 def test_without_accuracy_there_is_no_plot(tmp_path: Path) -> None:
@@ -84,7 +78,7 @@ def test_memory_that_was_measured_for_some_cells_only_is_predicted_for_all(tmp_p
     rows = [row(cell, top1=0.5, predicted_bytes=10**9) for cell in cells]
     rows[0] = row(cells[0], top1=0.5, predicted_bytes=10**9, measured_bytes=3 * 10**9)
     results = report.read_results([folder(tmp_path, cells, rows)])
-    assert "against predicted memory" in html.plots(report.lines(results))[1]
+    assert "against predicted memory" in html.plots(report.lines(results))[1].title
 
 
 def test_pictures_are_in_the_page_or_said_to_be_missing(tmp_path: Path) -> None:
@@ -95,6 +89,22 @@ def test_pictures_are_in_the_page_or_said_to_be_missing(tmp_path: Path) -> None:
     assert text.count("<img ") == 1
     assert 'src="data:image/png;base64,iVBORw=="' in text
     assert "tube 0.8: No picture: the &lt;dataset&gt; is not there" in text
-    ET.fromstring(text.replace("<!DOCTYPE html>", ""))
-    assert "No masks to show" in html.page(results, [])
-    assert "<h2>Masks</h2>" not in html.page(results)
+    assert [heading.text for heading in parsed(text).iter("h2")] == ["Accuracy", "Masks", "Rows"]
+    assert "Masks" not in [heading.text for heading in parsed(html.page(results)).iter("h2")]
+
+
+def test_what_is_not_beside_the_rows_is_left_out_in_one_line(tmp_path: Path) -> None:
+    results = made(tmp_path)
+    gone = [
+        Picture(name=f"adaptive 0.{i}", caption=f"No picture: the checkpoint pretrain/{i} is not <there>", png=None)
+        for i in range(5)
+    ]
+    page = parsed(html.page(results, gone))
+    assert [heading.text for heading in page.iter("h2")] == ["Accuracy", "Rows"]
+    said = [note.text for note in page.findall(".//ul/li") if "Left out" in (note.text or "")]
+    assert said == [
+        "Left out: curves of losses (no log lies beside the rows), and pictures of masks (the checkpoint "
+        "pretrain/0 is not <there>, and so for 4 more)."
+    ]
+    assert "pictures of masks (no cell has a pre-training that came to its end)" in html.page(results, [])
+    assert "pictures of masks" not in html.page(results), "they were not asked for"

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.reference import ref_significance as reference
 from vidkit.bench.report.significance import paired, permutation_p
@@ -20,6 +21,16 @@ def test_every_permutation(number: int) -> None:
     draw = np.random.default_rng(number)
     values = draw.integers(-4, 5, size=draw.integers(1, 13))
     assert permutation_p(values) == pytest.approx(reference.permutation_p(values.tolist()), abs=1e-12)
+    if len(values) > 1:  # scipy's takes two samples; the second is nothing, so that swaps are signs
+        tried = stats.permutation_test(
+            (values.astype(float), np.zeros(len(values))),
+            lambda a, b, axis: np.abs(np.sum(a - b, axis=axis)),
+            permutation_type="samples",
+            n_resamples=np.inf,
+            alternative="greater",
+            vectorized=True,
+        )
+        assert permutation_p(values) == pytest.approx(tried.pvalue, abs=1e-12)
 
 
 @pytest.mark.parametrize(("first", "second"), [(0, 1), (3, 12), (7, 7), (0, 20), (150, 210)])
@@ -28,6 +39,7 @@ def test_one_seed_is_mcnemars_test(first: int, second: int) -> None:
     other = np.array([[False] * first + [True] * second + [True] * 30])
     found = paired(one, other)
     assert found.p_clips == pytest.approx(reference.mcnemar_p(first, second), abs=1e-12)
+    assert found.p_clips == pytest.approx(stats.binomtest(first, first + second).pvalue, abs=1e-12)
     assert found.p_seeds is None
     assert found.difference == pytest.approx((first - second) / (first + second + 30))
 

@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import statistics
-import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.bench.report.drawn import marks
+from tests.bench.report.test_pages import parsed
 from vidkit.bench.ablate.rows import RESULTS
+from vidkit.bench.report.style import svg
 from vidkit.bench.studies import page as study_page
 from vidkit.bench.studies import report as study_report
 from vidkit.bench.studies.report import difference, lines
@@ -172,18 +174,18 @@ def test_markdown_csv_and_json_say_the_same(folder: Path) -> None:
 def test_the_page_needs_nothing_else(folder: Path) -> None:
     results = study_report.read(folder)
     page = study_page.page(results)
-    assert page.count("http") == page.count('xmlns="http://www.w3.org/2000/svg"') == 1
-    for word in ("<script", "src=", "href=", "@import"):
+    assert page.count("http") == page.count('="http://www.w3.org/') + page.count("http-equiv") == 3
+    for word in ("src=", "@import"):
         assert word not in page
-    assert "A note &lt;of&gt; the study." in page
-    (svg,) = study_page.plots(results).values()
-    drawn = ET.fromstring(svg)
-    shapes = list(drawn.iter("{http://www.w3.org/2000/svg}circle"))
-    assert len(shapes) == 2 + 6, "two means, six seeds"
-    titles = [item.text for item in drawn.iter("{http://www.w3.org/2000/svg}title")]
-    assert "proto: 60.00 ± 11.38, seeds: 3" in titles
-    xs = [float(circle.attrib["cx"]) for circle in shapes if circle.attrib["r"] == "4.2"]
-    assert xs[0] < xs[1], "more to the right"
+    assert page.count("href=") == page.count('xlink:href="#')
+    whole = parsed(page)
+    assert [row.findtext("th") for row in whole.findall(".//table[@id='results']/tbody/tr")] == ["mann", "proto"]
+    assert "A note <of> the study." in [note.text for note in whole.findall(".//ul/li")]
+    (chart,) = study_page.plots(results).values()
+    means, seeds = (marks(svg(chart), kind) for kind in ("point", "seed"))
+    assert (len(means), len(seeds)) == (2, 6)
+    assert means[1].said == "proto: 60.00 ± 11.38, seeds: 3"
+    assert means[0].place[0] < means[1].place[0], "more to the right"
 
 
 def test_damaged_files_name_file_and_row(folder: Path) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from vidkit.bench.ablate.rows import Row
+from vidkit.bench.report.plots import Curve, curves
 from vidkit.bench.report.results import Line, Results, cells, names
-from vidkit.bench.report.svg import COLOURS, DASHES, PALETTE, Curve, curves, span
+from vidkit.bench.report.style import COLOURS, DASHES, PALETTE, Chart
 
 Part = Literal["pretrain", "finetune"]
 
@@ -35,7 +36,7 @@ MOST_CURVES = 6
 class LossPlots:
     """Of one part of the runs."""
 
-    svgs: tuple[str, ...]
+    charts: tuple[Chart, ...]
     missing: tuple[str, ...]
     """Sentences."""
 
@@ -82,7 +83,7 @@ def loss_plots(results: Results, of: Sequence[Line], part: Part) -> LossPlots:
     if missing:
         which = "every cell" if not found else "; ".join(missing)
         words = (f"No curve of {NAMES[part]}, since there is no result or no log: {which}.",)
-    return LossPlots(svgs=tuple(_plots(found, called, part, key)), missing=words)
+    return LossPlots(charts=tuple(_plots(found, called, part, key)), missing=words)
 
 
 def _folder(results: Results, row: Row, part: Part) -> Path | None:
@@ -117,11 +118,12 @@ def _shared(tracks: Sequence[Track]) -> list[float]:
     return sorted(by_epoch[0].intersection(*by_epoch[1:]))
 
 
-def _plots(logged: Sequence[_Logged], called: Mapping[str, str], part: Part, key: str) -> list[str]:
+def _plots(logged: Sequence[_Logged], called: Mapping[str, str], part: Part, key: str) -> list[Chart]:
     if not logged:
         return []
     everything = [_drawn(one, called, number) for number, one in enumerate(logged)]
-    whole = span([value for some in everything for curve in some for value in (*curve.y, *curve.low, *curve.high)])
+    values = [value for some in everything for curve in some for value in (*curve.y, *curve.low, *curve.high)]
+    whole = min(values), max(values)
     masks = list(dict.fromkeys(one.line.cell.mask for one in logged))
     if len(logged) <= MOST_CURVES or len(masks) == 1:
         sets = {"": list(logged)}
@@ -145,7 +147,7 @@ def _drawn(one: _Logged, called: Mapping[str, str], number: int | None) -> list[
         number: among the curves of a plot; None: each strategy is there once, and has its own colour.
     """
     if number is None:
-        colour, dash = COLOURS.get(one.line.cell.mask, PALETTE[0]), ""
+        colour, dash = COLOURS.get(one.line.cell.mask, PALETTE[0]), DASHES[0]
     else:
         colour, dash = PALETTE[number % len(PALETTE)], DASHES[number // len(PALETTE) % len(DASHES)]
     name = called[one.line.group]
@@ -155,7 +157,7 @@ def _drawn(one: _Logged, called: Mapping[str, str], number: int | None) -> list[
     return found
 
 
-def _curve(tracks: Sequence[Track], name: str, colour: str, dash: str) -> Curve:
+def _curve(tracks: Sequence[Track], name: str, colour: str, dash: tuple[float, ...]) -> Curve:
     """The mean over seeds at the epochs that all have, and a band from the lowest to the highest."""
     by_epoch = [dict(track) for track in tracks]
     shared = _shared(tracks)

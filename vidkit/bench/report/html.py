@@ -1,52 +1,20 @@
-"""One page with the table, its plots and pictures: no script, no network, nothing beside it."""
+"""The page of an ablation: its table, plots and pictures; see `pages`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from html import escape
+from collections.abc import Sequence
 
 from vidkit.bench.ablate.rows import Row
 from vidkit.bench.report import table as report
 from vidkit.bench.report.curves import LOSSES, LossPlots, loss_plots
 from vidkit.bench.report.estimates import NOTHING
 from vidkit.bench.report.mask_pictures import Picture
+from vidkit.bench.report.pages import Cell, Column, Figure, Section, Table, render
+from vidkit.bench.report.plots import Point, points
 from vidkit.bench.report.results import Line, Results, cells, names
-from vidkit.bench.report.svg import COLOURS, HEIGHT, WIDTH, Point, plot
-from vidkit.bench.report.table import Column
+from vidkit.bench.report.style import Chart, svg
 
-__all__ = ["COLOURS", "HEIGHT", "WIDTH", "Point", "page", "plot", "plots"]
-
-#: Plots and pictures keep their paper in the dark as well: their colours are chosen for it.
-STYLE = """
-:root { color-scheme: light dark; --ink: #222; --page: #fff; --rule: #ddd; --strong: #888; --quoted: #f4f1e8;
-  --bad: #a3200d; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --page: #17181a; --rule: #3a3c40; --strong: #777;
-  --quoted: #2c2a22; --bad: #ff9c8a; } }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 1360px; padding: 0 1em;
-  color: var(--ink); background: var(--page); }
-h1 { font-size: 1.5em; } h2 { font-size: 1.2em; margin-top: 2em; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-size: 13px; }
-caption { text-align: left; padding: 4px 8px; }
-th, td { padding: 3px 8px; border-bottom: 1px solid var(--rule); text-align: left; white-space: nowrap; }
-thead th { border-bottom: 2px solid var(--strong); vertical-align: bottom; white-space: normal; }
-tbody th { font-weight: normal; }
-.right { text-align: right; font-variant-numeric: tabular-nums; }
-.quoted { background: var(--quoted); font-style: italic; }
-.status { white-space: normal; min-width: 8em; }
-.bad { color: var(--bad); }
-ul { font-size: 14px; max-width: 70em; overflow-wrap: anywhere; }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 480px), 1fr)); gap: 1em;
-  align-items: start; }
-figure { margin: 0; padding: 8px; background: #fff; color: #222; border: 1px solid var(--rule);
-  border-radius: 4px; }
-figure svg, figure img { max-width: 100%; height: auto; display: block; }
-figcaption { font-size: 13px; max-width: 60em; }
-@media print { body { margin: 0; max-width: none; } .wide { overflow: visible; } table { font-size: 7px; }
-  .status { min-width: 0; } th, td { padding: 1px 3px; } figure, tr { break-inside: avoid; }
-  h2 { break-after: avoid; } }
-@page { size: A4 landscape; margin: 12mm; }
-"""
+_ROWS = ("cell", "seed", "top-1 %", "clips tested", "coverage", "config", "predictions", "run", "commit")
 
 
 def page(results: Results, pictures: Sequence[Picture] | None = None) -> str:
@@ -56,52 +24,49 @@ def page(results: Results, pictures: Sequence[Picture] | None = None) -> str:
         pictures: of masks, as `mask_pictures` draws them; None: the page has no such part.
     """
     of = report.lines(results)
-    title = escape(report.title(results))
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes(results, of))
     curves = [loss_plots(results, of, part) for part in LOSSES] if any(line.kind == "full" for line in of) else []
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body><h1>{title}</h1>\n"
-        f'<div class="wide">{_table(of)}</div>\n<ul>{notes}</ul>\n'
-        f"{_accuracy(of)}{_curves(curves)}{'' if pictures is None else _masks(pictures)}{_rows(of)}"
-        "</body></html>\n"
-    )
+    sections = [*_accuracy(of), *_curves(curves), *_masks(pictures or ()), *_rows(of)]
+    notes = [*report.notes(results, of), *_left_out(curves, pictures)]
+    return render(report.title(results), _table(of), notes, sections)
 
 
 # --- tables --------------------------------------------------------------------------------------
 
 
-def _table(of: Sequence[Line]) -> str:
+def _table(of: Sequence[Line]) -> Table:
     columns, texts = _status_early(*report.table(of))
+    called = names(of)
     said = "Each line is a cell over its seeds. Columns marked (quoted) are the paper's figures, not measured here."
-    kinds = {
-        column.name: " ".join(
-            word
-            for word, holds in (
-                ("right", column.right),
-                ("quoted", "(quoted)" in column.name),
-                ("status", column.name == "status"),
+    return Table(
+        name="results",
+        caption=said,
+        columns=tuple(
+            Column(name=column.name, look=look(column.name, right=column.right), heads=column.name == "mask")
+            for column in columns
+        ),
+        rows=tuple(
+            tuple(
+                Cell(
+                    text,
+                    bad=column.name == "status" and not line.status.startswith("ok"),
+                    more=called[line.group].removeprefix(line.cell.mask).strip(),
+                )
+                for column, text in zip(columns, row, strict=True)
             )
-            if holds
-        )
-        for column in columns
-    }
-    head = "".join(f'<th scope="col" class="{kinds[c.name]}">{escape(c.name)}</th>' for c in columns)
-    body = ""
-    for line, row in zip(of, texts, strict=True):
-        body += "<tr>"
-        for column, text in zip(columns, row, strict=True):
-            bad = " bad" if column.name == "status" and not line.status.startswith("ok") else ""
-            tag = ("th", ' scope="row"') if column.name == "mask" else ("td", "")
-            body += f'<{tag[0]}{tag[1]} class="{kinds[column.name]}{bad}">{escape(text)}</{tag[0]}>'
-        body += "</tr>\n"
-    return _whole_table("results", said, head, body)
+            for line, row in zip(of, texts, strict=True)
+        ),
+    )
+
+
+def look(name: str, *, right: bool) -> str:
+    """Classes of a column."""
+    words = (("right", right), ("quoted", "(quoted)" in name), ("status", name == "status"))
+    return " ".join(word for word, holds in words if holds)
 
 
 def _status_early(
-    columns: Sequence[Column], texts: Sequence[Sequence[str]]
-) -> tuple[list[Column], list[list[str]]]:
+    columns: Sequence[report.Column], texts: Sequence[Sequence[str]]
+) -> tuple[list[report.Column], list[list[str]]]:
     """What failed or is missing stands beside the seeds: a wide table ends beyond the screen."""
     names = [column.name for column in columns]
     order = [i for i, name in enumerate(names) if name != "status"]
@@ -110,30 +75,19 @@ def _status_early(
     return [columns[i] for i in order], [[row[i] for i in order] for row in texts]
 
 
-def _whole_table(name: str, caption: str, head: str, body: str) -> str:
-    return (
-        f'<table id="{name}"><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>\n'
-        f"<tbody>{body}</tbody></table>"
-    )
-
-
-def _rows(of: Sequence[Line]) -> str:
+def _rows(of: Sequence[Line]) -> list[Section]:
     """Every row that the table was made of."""
     called = names(of)
-    columns = ("cell", "seed", "top-1 %", "clips tested", "coverage", "config", "predictions", "run", "commit")
-    head = "".join(f'<th scope="col">{name}</th>' for name in columns)
-    body = ""
-    for line in cells(of):
-        for row in line.rows:
-            texts = "".join(f"<td>{escape(text)}</td>" for text in _facts(row))
-            body += f'<tr><th scope="row">{escape(called[line.group])}</th>{texts}</tr>\n'
-    if not body:
-        return ""
-    table = _whole_table("rows", "One line for each row of results.jsonl that came to its end.", head, body)
-    return (
-        f'<h2>Rows</h2>\n<details><summary>What the table was made of</summary><div class="wide">{table}</div>'
-        "</details>\n"
+    texts = [(called[line.group], *_facts(row)) for line in cells(of) for row in line.rows]
+    if not texts:
+        return []
+    table = Table(
+        name="rows",
+        caption="One line for each row of results.jsonl that came to its end.",
+        columns=tuple(Column(name=name, heads=name == "cell") for name in _ROWS),
+        rows=tuple(tuple(map(Cell, row)) for row in texts),
     )
+    return [Section(title="Rows", summary="What the table was made of", table=table)]
 
 
 def _facts(row: Row) -> tuple[str, ...]:
@@ -153,50 +107,61 @@ def _facts(row: Row) -> tuple[str, ...]:
 # --- figures -------------------------------------------------------------------------------------
 
 
-def _figure(inner: str, caption: str = "") -> str:
-    return f"<figure>{inner}{f'<figcaption>{escape(caption)}</figcaption>' if caption else ''}</figure>\n"
-
-
-def _beside(figures: Iterable[str]) -> str:
-    """Next to each other, as many as there is room for."""
-    text = "".join(figures)
-    return f'<div class="figures">{text}</div>\n' if text else ""
-
-
-def _accuracy(of: Sequence[Line]) -> str:
-    svgs = plots(of)
-    if not svgs:
-        return ""
+def _accuracy(of: Sequence[Line]) -> list[Section]:
+    drawn = plots(of)
+    if not drawn:
+        return []
     called = names(of)
     gone = [called[line.group] for line in cells(of) if line.kind == "full" and not line.rows]
-    words = f"<p>Not shown, since they have no result: {escape('; '.join(gone))}.</p>\n" if gone else ""
-    return f"<h2>Accuracy</h2>\n{words}{_beside(map(_figure, svgs))}"
+    words = (f"Not shown, since they have no result: {'; '.join(gone)}.",) if gone else ()
+    return [Section(title="Accuracy", before=words, figures=tuple(Figure(svg=svg(chart)) for chart in drawn))]
 
 
-def _curves(of: Sequence[LossPlots]) -> str:
-    if not of:
-        return ""
-    words = "".join(f"<p>{escape(sentence)}</p>\n" for part in of for sentence in part.missing)
-    figures = _beside(_figure(svg) for part in of for svg in part.svgs)
-    said = "<p>A line is the mean over seeds, the band goes from the lowest to the highest seed.</p>\n"
-    return f"<h2>Losses</h2>\n{said if figures else ''}{figures}{words}"
+def _curves(of: Sequence[LossPlots]) -> list[Section]:
+    figures = tuple(Figure(svg=svg(chart)) for part in of for chart in part.charts)
+    if not figures:
+        return []
+    return [
+        Section(
+            title="Losses",
+            before=("A line is the mean over seeds, the band goes from the lowest to the highest seed.",),
+            figures=figures,
+            after=tuple(sentence for part in of for sentence in part.missing),
+        )
+    ]
 
 
-def _masks(pictures: Sequence[Picture]) -> str:
-    if not pictures:
-        return "<h2>Masks</h2>\n<p>No masks to show: no cell has a pre-training that came to its end.</p>\n"
-    figures, words = [], []
-    for picture in pictures:
-        if picture.png is None:
-            words.append(f"<p>{escape(picture.name)}: {escape(picture.caption)}</p>\n")
-            continue
-        said = f"Masks of {picture.name}: video, prediction, error, mask; time from left to right"
-        image = f'<img src="{picture.uri}" alt="{escape(said, quote=True)}"/>'
-        figures.append(_figure(image, f"{picture.name}: {picture.caption}"))
-    return f"<h2>Masks</h2>\n{_beside(figures)}{''.join(words)}"
+def _masks(pictures: Sequence[Picture]) -> list[Section]:
+    if all(picture.png is None for picture in pictures):
+        return []
+    figures = tuple(
+        Figure(
+            image=picture.uri,
+            alt=f"Masks of {picture.name}: video, prediction, error, mask; time from left to right",
+            caption=f"{picture.name}: {picture.caption}",
+        )
+        for picture in pictures
+        if picture.png is not None
+    )
+    gone = tuple(f"{picture.name}: {picture.caption}" for picture in pictures if picture.png is None)
+    return [Section(title="Masks", figures=figures, after=gone)]
 
 
-def plots(of: Sequence[Line]) -> list[str]:
+def _left_out(curves: Sequence[LossPlots], pictures: Sequence[Picture] | None) -> list[str]:
+    """The parts that the page has nothing for, in one line: rows are often looked at without their runs."""
+    found = []
+    if curves and not any(part.charts for part in curves):
+        found.append("curves of losses (no log lies beside the rows)")
+    if pictures is not None and all(picture.png is None for picture in pictures):
+        words = "no cell has a pre-training that came to its end"
+        if pictures:
+            more = f", and so for {len(pictures) - 1} more" if len(pictures) > 1 else ""
+            words = pictures[0].caption.removeprefix("No picture: ") + more
+        found.append(f"pictures of masks ({words})")
+    return [f"Left out: {', and '.join(found)}."] if found else []
+
+
+def plots(of: Sequence[Line]) -> list[Chart]:
     """Accuracy against ratio and against memory, where lines have both."""
     lines = cells(of)
     metric, name = next(
@@ -209,7 +174,7 @@ def plots(of: Sequence[Line]) -> list[str]:
     by_ratio: dict[str, list[Point]] = {}
     for line, y in known:
         by_ratio.setdefault(line.cell.mask, []).append(Point(line.cell.ratio, y))
-    made = [plot(by_ratio, x="mask ratio", y=name, joined=_one_setting(lines), aside=True)]
+    made = [points(by_ratio, x="mask ratio", y=name, joined=_one_setting(lines), aside=True)]
     for what in ("measured", "predicted"):  # both in one plot would compare two things
         by_memory: dict[str, list[Point]] = {}
         for line, y in known:
@@ -217,7 +182,7 @@ def plots(of: Sequence[Line]) -> list[str]:
             if memory is not None:
                 by_memory.setdefault(line.cell.mask, []).append(Point(memory / 1e9, y))
         if sum(map(len, by_memory.values())) == len(known):
-            made.append(plot(by_memory, x=f"{what} memory of a pre-training step, GB", y=name, joined=False))
+            made.append(points(by_memory, x=f"{what} memory of a pre-training step, GB", y=name, joined=False))
             break
     return made
 

@@ -27,6 +27,7 @@ import torch
 from vidkit.bench.ablate.attempts import memory_errors
 from vidkit.bench.ablate.rows import RESULTS, replace_file
 from vidkit.bench.measure import facts
+from vidkit.bench.report.style import svg
 from vidkit.bench.studies import masking as study_masking
 from vidkit.bench.studies import meta as study_meta
 from vidkit.bench.studies import page as study_page
@@ -152,8 +153,8 @@ def write_report(out: Path) -> None:
     results = study_report.read(out)
     replace_file(out / "report.md", study_report.markdown(results))
     replace_file(out / "report.html", study_page.page(results))
-    for name, svg in study_page.plots(results).items():
-        replace_file(out / f"plot-{name}.svg", svg + "\n")
+    for name, chart in study_page.plots(results).items():
+        replace_file(out / f"plot-{name}.svg", svg(chart) + "\n")
 
 
 def _row(
