@@ -92,6 +92,10 @@ class Browser:
         found = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
         out.write_bytes(base64.b64decode(found["data"]))
 
+    def point(self, x: float, y: float) -> None:
+        """Move the pointer there, in pixels of the window."""
+        self.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+
     def pdf(self, out: Path) -> None:
         """As it is printed."""
         out.write_bytes(base64.b64decode(self.call("Page.printToPDF", preferCSSPageSize=True)["data"]))

@@ -94,12 +94,15 @@ def test_in_a_browser(tmp_path: Path) -> None:
             " return b.x >= 0 && b.y >= 0 && b.x + b.width <= v.width && b.y + b.height <= v.height"
             " && b.width > 300 && b.height > 200; })"
         )
-        assert seen.value("document.querySelectorAll('.curve polyline').length") == 6
+        assert seen.value("document.querySelectorAll('.curve path').length") == 6
         assert seen.value("document.querySelectorAll('.point').length") == 12
         assert seen.value("[...document.images].map(i => [i.complete, i.naturalWidth, !!i.alt])") == [
             [True, 700, True]
         ]
 
+        _sorts(seen)
+        _tells(seen)
+        _fits_a_phone(seen, tmp_path / "phone.png")
         for scheme in ("light", "dark"):
             shot = tmp_path / f"{scheme}.png"
             seen.screenshot(shot, scheme=scheme)
@@ -111,6 +114,91 @@ def test_in_a_browser(tmp_path: Path) -> None:
                 assert len(picture_of_page.convert("RGB").getcolors(1 << 24) or ()) > 50, "an empty page"
         seen.pdf(tmp_path / "page.pdf")
         assert (tmp_path / "page.pdf").read_bytes().startswith(b"%PDF")
+        assert [entry["entry"]["text"] for entry in seen.heard("Log.entryAdded")] == [], "after all that, too"
+
+
+def _column(seen: browser.Browser, name: str) -> list[str]:
+    """A column of the table as it stands, from top to bottom."""
+    found: list[str] = seen.value(
+        f"(() => {{ const t = document.querySelector('#results');"
+        f" const i = [...t.tHead.rows[0].cells].findIndex(c => c.textContent === {json.dumps(name)});"
+        " return [...t.tBodies[0].rows].map(r => r.cells[i].textContent); })()"
+    )
+    return found
+
+
+def _click(seen: browser.Browser, name: str) -> str | None:
+    """On a column's head. How the table is sorted then."""
+    found: str | None = seen.value(
+        "(() => { const h = [...document.querySelectorAll('#results thead th')]"
+        f".find(c => c.textContent === {json.dumps(name)});"
+        " h.querySelector('button').click(); return h.getAttribute('aria-sort'); })()"
+    )
+    return found
+
+
+def _sorts(seen: browser.Browser) -> None:
+    """By a column's numbers or words, what has none always last; a third click brings the first order back."""
+    before = _column(seen, "mask")
+    masks = [*zip(before, _column(seen, "top-1 %"), strict=True)]
+    accuracy = [text for text in _column(seen, "top-1 %") if text != "–"]
+    rising = sorted(accuracy, key=lambda text: float(text.split()[0]))
+    assert rising != accuracy
+    assert _click(seen, "top-1 %") == "ascending"
+    assert _column(seen, "top-1 %") == [*rising, "–", "–"]
+    assert sorted(zip(_column(seen, "mask"), _column(seen, "top-1 %"), strict=True)) == sorted(masks), "whole rows"
+    assert _click(seen, "top-1 %") == "descending"
+    assert _column(seen, "top-1 %") == [*rising[::-1], "–", "–"]
+    assert _click(seen, "mask") == "ascending"
+    assert seen.value("document.querySelectorAll('#results [aria-sort]').length") == 1
+    assert _column(seen, "mask") == sorted(before)
+    assert _click(seen, "mask") == "descending"
+    assert _click(seen, "mask") is None
+    assert _column(seen, "mask") == before
+
+
+def _tells(seen: browser.Browser) -> None:
+    """What lies under the pointer says its value: a cell's mark, a point of a curve; and nothing elsewhere."""
+    for which, kind, said in (
+        (0, ".point use", "adaptive, 0.9: "),
+        (2, ".curve path", "adaptive 0.9, epoch "),
+    ):
+        x, y = seen.value(
+            f"(() => {{ const s = document.querySelectorAll('figure svg')[{which}];"
+            " s.scrollIntoView({block: 'center'});"
+            f" const m = s.querySelector({json.dumps(kind)}), b = m.getBoundingClientRect();"
+            " if (m.tagName === 'use') return [b.x + b.width / 2, b.y + b.height / 2];"
+            " const p = m.getPointAtLength(m.getTotalLength() / 2).matrixTransform(m.getScreenCTM());"
+            " return [p.x, p.y]; })()"
+        )
+        seen.point(x + 2, y + 2)
+        assert seen.value("document.querySelector('#told').hidden") is False
+        told = seen.value("document.querySelector('#told').textContent")
+        assert told.startswith(said), told
+        left, top, right, width = seen.value(
+            "(() => { const b = document.querySelector('#told').getBoundingClientRect();"
+            " return [b.left, b.top, b.right, innerWidth]; })()"
+        )
+        assert 0 <= left < right <= width
+        assert y - 80 < top < y
+    seen.point(1, 1)
+    assert seen.value("document.querySelector('#told').hidden") is True
+
+
+def _fits_a_phone(seen: browser.Browser, shot: Path) -> None:
+    """The page is as wide as the screen; the table scrolls by itself, and each row's name stays in sight."""
+    seen.screenshot(shot, width=390)
+    assert seen.value("document.documentElement.scrollWidth") == 390
+    first = "document.querySelector('#results tbody th')"
+    moved = seen.value(
+        "(() => { const w = document.querySelector('.wide'); w.scrollLeft = 400; return w.scrollLeft; })()"
+    )
+    assert moved > 300
+    left, right = (seen.value(f"{first}.getBoundingClientRect().{side}") for side in ("left", "right"))
+    assert 0 <= left < right < 200
+    assert seen.value(f"getComputedStyle({first}, '::after').content") == '" 0.9"'
+    assert seen.value("[...document.querySelectorAll('figure')].every(f => f.getBoundingClientRect().right <= 390)")
+    seen.value("document.querySelector('.wide').scrollLeft = 0")
 
 
 def _brightness(colour: str) -> float:
