@@ -139,6 +139,9 @@ def _click(seen: browser.Browser, name: str) -> str | None:
 
 def _sorts(seen: browser.Browser) -> None:
     """By a column's numbers or words, what has none always last; a third click brings the first order back."""
+    texts = ["52.50 ± 6.35", "± 0.38", "<0.0001", "+3.52", "1,024 of 2,048", "-5.0 %", "1a.2", "12ab", "ok"]
+    numbers = seen.value(f"{json.dumps(texts)}.map(text => key({{ textContent: text }})).map(String)")
+    assert numbers == ["52.5", "0.38", "0.0001", "3.52", "1024", "-5", "NaN", "NaN", "NaN"]
     before = _column(seen, "mask")
     masks = [*zip(before, _column(seen, "top-1 %"), strict=True)]
     accuracy = [text for text in _column(seen, "top-1 %") if text != "–"]

@@ -60,7 +60,7 @@ def test_a_study_from_a_command_to_its_files(
     found = json.loads(said.out)
     assert (found["study"], found["dataset"]) == ("reconstruction", "tiny")
     assert [line["seeds"] for line in found["lines"]] == ["3 of 3"] * 5
-    for name in ("report.md", "report.html", "plot-psnr.svg", "study.json", "results.jsonl"):
+    for name in ("report.md", "report.html", "plot-psnr.svg", "plot-psnr.png", "study.json", "results.jsonl"):
         assert (out / name).exists()
 
     files = {name: tmp_path / f"t.{name}" for name in ("csv", "markdown", "html")}

@@ -5,7 +5,7 @@ out/results.jsonl          a row for each arm that has run or failed; see `study
 out/pretrain/HASH/         a pre-training, shared by the arms that have the same one
 out/arms/HASH/             what an arm alone has trained, and its figures by clip
 out/parts/                 parts of the dataset, as datasets over the same shards; see `study_parts`
-out/report.md, report.html, plot-MEASURE.svg
+out/report.md, report.html, plot-MEASURE.svg, plot-MEASURE.png
 
 A study that was stopped goes on by `resume`: arms with a result are not run again, failed ones are, and inside an
 arm each run goes on from its last checkpoint. More seeds can be added by `resume`; other settings need another
@@ -27,7 +27,7 @@ import torch
 from vidkit.bench.ablate.attempts import memory_errors
 from vidkit.bench.ablate.rows import RESULTS, replace_file
 from vidkit.bench.measure import facts
-from vidkit.bench.report.style import svg
+from vidkit.bench.report.style import png, svg
 from vidkit.bench.studies import masking as study_masking
 from vidkit.bench.studies import meta as study_meta
 from vidkit.bench.studies import page as study_page
@@ -46,7 +46,8 @@ from vidkit.bench.studies.rows import (
 from vidkit.bench.studies.work import Arm, Settings, Work
 from vidkit.data.build.state import lock
 from vidkit.data.dataset import open_dataset
-from vidkit.errors import ConfigError, VidkitError
+from vidkit.data.shards import write_atomically
+from vidkit.errors import ConfigError, TrainingError, VidkitError
 from vidkit.settings.ablation import Study
 from vidkit.settings.plain import to_plain
 
@@ -155,6 +156,10 @@ def write_report(out: Path) -> None:
     replace_file(out / "report.html", study_page.page(results))
     for name, chart in study_page.plots(results).items():
         replace_file(out / f"plot-{name}.svg", svg(chart) + "\n")
+        try:
+            write_atomically(out / f"plot-{name}.png", png(chart))
+        except OSError as error:
+            raise TrainingError(f"cannot write: {error.strerror}", file=out / f"plot-{name}.png") from error
 
 
 def _row(

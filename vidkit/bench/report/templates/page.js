@@ -3,8 +3,9 @@
 
 // --- tables: a click sorts up, the next one down, the third as it was
 
+// The number that a cell begins with: of "52.50 ± 6.35", "<0.0001" or "1,024 of 2,048"; none of "1a.2".
 function key(cell) {
-  const found = cell.textContent.replace(/,(?=\d{3})/g, "").match(/^\s*[<+]?\s*(-?\d+(\.\d+)?(e-?\d+)?)/i);
+  const found = cell.textContent.replace(/,(?=\d{3})/g, "").match(/^\s*[<+±]?\s*(-?\d+(\.\d+)?)(?![\w.])/);
   return found ? Number(found[1]) : NaN;
 }
 
@@ -46,7 +47,9 @@ function places(svg) {
     if (mark.dataset.each) {
       const said = mark.dataset.each.split("\n");
       const numbers = mark.querySelector("path").getAttribute("d").match(/-?[\d.]+/g).map(Number);
-      said.forEach((words, i) => found.push({ said: `${mark.dataset.name}, ${words}`, x: numbers[2 * i], y: numbers[2 * i + 1] }));
+      said.forEach((words, i) => {
+        found.push({ said: `${mark.dataset.name}, ${words}`, x: numbers[2 * i], y: numbers[2 * i + 1] });
+      });
     } else {
       const use = mark.querySelector("use");
       found.push({ said: title.textContent, x: Number(use.getAttribute("x")), y: Number(use.getAttribute("y")) });
