@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warn", "missing"]
 
 #: Packages that vidkit cannot do without, and what for. Their versions are read, not imported.
-_NEEDED = ("numpy", "pyarrow", "pillow", "pandas", "webdataset", "typer", "rich", "torch", "torchvision", "timm")
+_NEEDED = (
+    *("numpy", "pyarrow", "pillow", "pandas", "webdataset", "typer", "rich", "torch", "torchvision", "timm"),
+    *("scipy", "matplotlib", "jinja2"),
+)
 
 _REINSTALL = 'pip install --upgrade "vidkit"'
 

@@ -69,6 +69,9 @@ _LOOK: dict[str, Any] = {
     "ytick.major.size": 0,
 }
 
+#: Attributes that say where something lies.
+_PLACES = ("d", "x", "y", "width", "height", "viewBox", "transform")
+
 _SVG, _XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 
 
@@ -165,10 +168,11 @@ def _tidy(text: str, chart: Chart) -> str:
     for part in root.iter():
         part.tag = part.tag.removeprefix(f"{{{_SVG}}}")
         part.attrib = {
-            name.replace(f"{{{_XLINK}}}", "xlink:"): value
+            name.replace(f"{{{_XLINK}}}", "xlink:"): _short(value) if name in _PLACES else value
             for name, value in part.attrib.items()
             if name != "id" or value in kept
         }
+        part.text, part.tail = ((words if words and words.strip() else None) for words in (part.text, part.tail))
         if "style" in part.attrib and part.tag == "text":
             part.set("style", re.sub(r"font-family: [^;]*; ", "", part.attrib["style"]))
     return _legible(ET.tostring(_framed(root, chart), encoding="unicode"))
@@ -177,6 +181,12 @@ def _tidy(text: str, chart: Chart) -> str:
 def _legible(text: str) -> str:
     """With a sign in place of what XML cannot hold."""
     return re.sub("[\0-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]", "\ufffd", text)
+
+
+def _short(value: str) -> str:
+    """Numbers to hundredths of a pixel, one space between them."""
+    rounded = re.sub(r"-?\d+\.\d{3,}", lambda number: f"{round(float(number[0]), 2) + 0.0:.8g}", value)
+    return " ".join(rounded.split())
 
 
 def _say(part: ET.Element, mark: Mark) -> None:
