@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from tests.data.builds import environment
 from tests.reference import ref_significance as reference
@@ -31,6 +32,13 @@ def test_tail_has_closed_forms(t: float) -> None:
 @pytest.mark.parametrize("t", [0.0, 1.3, 2.9])
 def test_tail_is_the_sum_of_the_density(t: float, freedom: float) -> None:
     assert estimates.tail(t, freedom) == pytest.approx(reference.student_tail(t, freedom), rel=1e-5)
+
+
+@pytest.mark.parametrize("freedom", [1, 1.3, 2, 9.5, 99, 20_000])
+def test_student_is_that_of_scipy_stats(freedom: float) -> None:
+    assert estimates.quantile(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1e-12)
+    for t in (0.0, -0.7, 2.0, 40.0):
+        assert estimates.tail(t, freedom) == pytest.approx(2 * stats.t.sf(abs(t), freedom), rel=1e-12)
 
 
 def test_between_whole_degrees_of_freedom() -> None:

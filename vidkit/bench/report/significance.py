@@ -100,9 +100,9 @@ def permutation_p(differences_N: npt.NDArray[np.int64]) -> float:
     if seen == 0:
         return 1.0
     if farthest > _MOST:
-        from scipy import stats
+        from scipy import special
 
-        return float(2 * stats.norm.sf(seen / math.sqrt(float((sizes**2 * counts).sum()))))
+        return float(2 * special.ndtr(-seen / math.sqrt(float((sizes**2 * counts).sum()))))
     length = 2 * farthest + 1
     w = 2 * np.pi * np.arange(farthest + 1) / length
     product = np.ones_like(w)
