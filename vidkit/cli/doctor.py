@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from vidkit.cli.options import Json
 from vidkit.cli.output import console, print_json
 
+EXAMPLE = "vidkit doctor"
 
-def run(*, as_json: bool) -> int:
-    """Examine and print; 1 if something is missing that vidkit cannot do without."""
+
+def run(as_json: Json = False) -> int:
+    """Say what this machine has and lacks for vidkit, and what to do about it.
+
+    Exit 1 if something is missing that vidkit cannot do without.
+    """
     from vidkit import doctor
 
     findings = doctor.examine()

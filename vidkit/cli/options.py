@@ -1,4 +1,4 @@
-"""Options that many commands share."""
+"""Options that several commands share, each declared once."""
 
 from __future__ import annotations
 
@@ -7,13 +7,114 @@ from typing import Annotated
 
 import typer
 
+# --- of many commands ---
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
+Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A built dataset.")]
 Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A built dataset.")]
 Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="CKPT", help="A checkpoint.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; by default the GPU, if any.", show_default=False)]
+
+# --- of commands that use a trained model ---
+
 Stride = Annotated[
     int | None, typer.Option(help="Between frames; by default the training's.", min=1, show_default=False)
 ]
 Views = Annotated[
     str | None, typer.Option(metavar="TxS", help="Temporal x spatial views; by default 1x1.", show_default=False)
+]
+Split = Annotated[
+    str | None,
+    typer.Option(help="train, val or test; by default val, or test without it.", show_default=False),
+]
+ClipsAtATime = Annotated[int, typer.Option("--batch-size", help="Clips at a time, with all their views.", min=1)]
+LoaderProcesses = Annotated[int, typer.Option("--workers", help="Loader processes.", min=0)]
+
+# --- of training runs ---
+
+Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]
+Recipe = Annotated[
+    str | None,
+    typer.Option(
+        help="adamae-ssv2, adamae-k400, videomae-ssv2, videomae-k400, small-64 or tiny; by default what fits "
+        "the dataset.",
+        show_default=False,
+    ),
+]
+Epochs = Annotated[int | None, typer.Option(min=1, show_default=False)]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Clips in a step, over all processes; the rate follows it.", min=1, show_default=False),
+]
+Precision = Annotated[str | None, typer.Option(help="fp32, bf16 or fp16", show_default=False)]
+Seed = Annotated[int | None, typer.Option(min=0, show_default=False)]
+Workers = Annotated[
+    int | None, typer.Option(help="Loader processes for each training process.", min=0, show_default=False)
+]
+Cache = Annotated[
+    str | None, typer.Option(help="none, host or device: decode each clip once, into memory.", show_default=False)
+]
+Tracker = Annotated[
+    str | None, typer.Option(help="A tracker of accelerate's, such as tensorboard.", show_default=False)
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the run's last checkpoint.")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. optim.base_lr=3e-4; may be repeated."),
+]
+
+# --- of few-shot episodes ---
+
+_EPISODES = "Episodes"
+
+Way = Annotated[
+    int | None,
+    typer.Option(help="Classes of an episode; by default 5.", min=1, show_default=False, rich_help_panel=_EPISODES),
+]
+Shot = Annotated[
+    int | None,
+    typer.Option(
+        help="Labelled clips of each class; by default 1.", min=1, show_default=False, rich_help_panel=_EPISODES
+    ),
+]
+Query = Annotated[
+    int | None,
+    typer.Option(
+        help="Clips of each class to be classified; by default 15.",
+        min=1,
+        show_default=False,
+        rich_help_panel=_EPISODES,
+    ),
+]
+SharedGroups = Annotated[
+    bool,
+    typer.Option("--allow-shared-groups", help="Let one video be in support and query.", rich_help_panel=_EPISODES),
+]
+
+_CLASSES = "Classes and clips"
+
+SplitSeed = Annotated[int, typer.Option(help="Of the choice of classes.", min=0, rich_help_panel=_CLASSES)]
+Shares = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,C",
+        help="Of classes for training, validation, test.",
+        show_default=False,
+        rich_help_panel=_CLASSES,
+    ),
+]
+ClassSplit = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Take the choice of classes from a file.",
+        show_default=False,
+        rich_help_panel=_CLASSES,
+    ),
+]
+Splits = Annotated[
+    str | None,
+    typer.Option(
+        help="Clips of these splits only, such as train,val.", show_default=False, rich_help_panel=_CLASSES
+    ),
 ]

@@ -6,13 +6,19 @@ import json
 import os
 import shlex
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vidkit.data.progress import Progress
 
 
 def console(*, stderr: bool = False) -> Console:
     """A console that does not wrap lines where there is no terminal: logs and pipes keep whole paths."""
+    from rich.console import Console  # a tenth of a second, which no --help should wait for
+
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 200
     # ":b:" in a path is no picture of a letter
@@ -36,3 +42,13 @@ def command_line() -> str:
 def first_process() -> bool:
     """Whether this is the process that prints, of those that torchrun or accelerate started."""
     return os.environ.get("RANK", "0") == "0"
+
+
+def told(progress: Progress) -> Callable[[int, int], None]:
+    """For work that tells (done, total) and knows its total only then."""
+
+    def tell(done: int, total: int) -> None:
+        progress.total = total
+        progress.advance(by=done - progress.done)
+
+    return tell

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from vidkit.bench.studies.specs import chosen
-from vidkit.cli.bench import report
-from vidkit.cli.datasets import embedded
-from vidkit.cli.output import command_line, console, print_json
-from vidkit.cli.training.runs import default_recipe
-from vidkit.data.dataset import DATASET_JSON, open_dataset
+from vidkit.cli.bench.asked import Asked, check_changes, say_stopped
+from vidkit.cli.options import Json
+from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
-from vidkit.settings.ablation import Grid, MeasureConfig, check_preset
-from vidkit.settings.plain import changed
-from vidkit.settings.recipes import RECIPES, Recipe
 
 if TYPE_CHECKING:
     from vidkit.bench.ablate.cells import Job, Wanted
+    from vidkit.settings.recipes import Recipe
+
+EXAMPLE = "vidkit ablate --data k400 --mask adaptive --mask tube --ratio 0.9 --seed 0 --seed 1 --out ablation"
 
 #: In the folder of the results.
 PAGE = "report.html"
@@ -40,73 +35,194 @@ DECIDED = {
     "about": "nothing",
 }
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Options:
-    data: Path | None
-    out: Path
-    grid: Grid
-    presets: Sequence[str]
-    recipe: str | None
-    split: str
-    measure: MeasureConfig
-    jobs: int
-    resume: bool
-    dry_run: bool
-    memory_only: bool
-    changes: Sequence[str]
-    as_json: bool
+_CELLS = "Cells"
+_MEASURE = "Measurements"
 
 
-def run(options: Options) -> int:
+def run(
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="A built dataset; by default generated clips, built once in OUT/data.",
+            show_default=False,
+        ),
+    ] = None,
+    mask: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="adaptive, tube, random or frame; may be repeated, as all of these.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    ratio: Annotated[
+        list[float] | None,
+        typer.Option(help="Share of tokens that is hidden.", show_default=False, rich_help_panel=_CELLS),
+    ] = None,
+    seed: Annotated[
+        list[int] | None,
+        typer.Option(help="By default 0; 0, 1 and 2 for studies.", show_default=False, rich_help_panel=_CELLS),
+    ] = None,
+    decoder_depth: Annotated[
+        list[int] | None,
+        typer.Option(help="Blocks of the decoder.", show_default=False, rich_help_panel=_CELLS),
+    ] = None,
+    loss: Annotated[
+        list[str] | None,
+        typer.Option(help="mse-norm, mse, l1-norm or l1", show_default=False, rich_help_panel=_CELLS),
+    ] = None,
+    sampler: Annotated[
+        list[str] | None,
+        typer.Option(help="mlp, mha-1, mha-1-half or mha-2-half", show_default=False, rich_help_panel=_CELLS),
+    ] = None,
+    epochs: Annotated[
+        list[int] | None,
+        typer.Option(
+            help="Of pre-training. Each number is a run of its own: the schedule ends with the run.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    tokenizer: Annotated[
+        list[str] | None, typer.Option(help="tubelet or spt", show_default=False, rich_help_panel=_CELLS)
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="masks (four strategies at five ratios), or table1a to table1f: the paper's; may be repeated. "
+            "Or a study: reconstruction, mask-ratio or meta.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="By default what fits the dataset; tiny for generated clips.", show_default=False),
+    ] = None,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("vidkit-ablation"),
+    split: Annotated[str, typer.Option(help="That is tested: train, val or test.")] = "val",
+    batch: Annotated[
+        int, typer.Option(help="Clips of the steps that are measured.", min=1, rich_help_panel=_MEASURE)
+    ] = 16,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Steps that are timed for each cell; 0: memory is predicted only.",
+            min=0,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = 5,
+    jobs: Annotated[
+        int, typer.Option(help="Cells at a time, each on a GPU of its own in turn; 0: one for each GPU.", min=0)
+    ] = 0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on: cells with a result are not run again.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they cost.")] = False,
+    memory_only: Annotated[
+        bool,
+        typer.Option(
+            "--memory-only",
+            help="A few steps, or a prediction without a GPU: no training, no data.",
+            rich_help_panel=_MEASURE,
+        ),
+    ] = False,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change the recipe, e.g. pretrain.optim.epochs=3; may be repeated.",
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Pre-train, fine-tune and test every combination, and print a table; as typed, on generated clips.
+
+    Exit 1 if a cell failed; the others have their rows nevertheless.
+    """
+    from vidkit.bench.studies.specs import chosen
+    from vidkit.settings.ablation import Grid, MeasureConfig
+
+    lists: dict[str, Any] = {
+        "masks": mask,
+        "ratios": ratio,
+        "decoder_depths": decoder_depth,
+        "losses": loss,
+        "samplers": sampler,
+        "epochs": epochs,
+        "tokenizers": tokenizer,
+        "seeds": seed,
+    }
+    asked = Asked(
+        data=data,
+        out=out,
+        grid=Grid(**{name: tuple(dict.fromkeys(values or ())) for name, values in lists.items()}),
+        presets=tuple(preset or ()),
+        recipe=recipe,
+        split=split,
+        measure=MeasureConfig(batch=batch, steps=steps),
+        jobs=jobs,
+        resume=resume,
+        dry_run=dry_run,
+        memory_only=memory_only,
+        changes=tuple(changes or ()),
+        as_json=as_json,
+    )
+    _check(asked)
+    study = chosen(asked.presets)
+    if study is not None:
+        from vidkit.cli.bench import studies
+
+        return studies.run(asked, study)
+    return _cells(asked)
+
+
+def _cells(asked: Asked) -> int:
     """
     Returns:
         0 done; 1 a cell failed; 130 interrupted.
     """
-    _check(options)
-    study = chosen(tuple(options.presets))
-    if study is not None:
-        from vidkit.cli.bench import studies
-
-        return studies.run(options, study)
-    name, recipe = _recipe(options)
     from vidkit.bench.ablate.cells import plan
 
-    wanted = _wanted(options, recipe)
-    if options.data is None and not options.memory_only:
+    name, recipe = _recipe(asked)
+    wanted = _wanted(asked, recipe)
+    if asked.data is None and not asked.memory_only:
         recipe = _with_tokens(wanted, recipe)
-    jobs = plan(wanted, recipe, recipe_name=name, measure=options.measure, memory_only=options.memory_only)
-    if options.dry_run:
-        return _dry_run(options, name, jobs)
-    return _run(options, jobs)
+    jobs = plan(wanted, recipe, recipe_name=name, measure=asked.measure, memory_only=asked.memory_only)
+    if asked.dry_run:
+        from vidkit.cli.bench.dry_run import show_cells
+
+        return show_cells(asked, name, jobs)
+    return _run(asked, jobs)
 
 
-def _check(options: Options) -> None:
-    for name in options.presets:
+def _check(asked: Asked) -> None:
+    from vidkit.settings.ablation import Grid, check_preset
+
+    for name in asked.presets:
         check_preset(name)
-    grid = options.grid
-    if options.presets and grid != Grid(seeds=grid.seeds):
+    grid = asked.grid
+    if asked.presets and grid != Grid(seeds=grid.seeds):
         raise ConfigError(
             "a preset has its own masks, ratios and the like", field="--preset", hint="give either, with --seed"
         )
-    for text in options.changes:
-        key = text.partition("=")[0].strip()
-        for name, instead in DECIDED.items():
-            if key == name or (name.endswith(".") and key.startswith(name)):
-                raise ConfigError(f"{key} has no effect here", field="--set", hint=f"use {instead}")
+    check_changes(asked.changes, DECIDED)
 
 
-def _recipe(options: Options) -> tuple[str, Recipe]:
-    name = options.recipe
+def _recipe(asked: Asked) -> tuple[str, Recipe]:
+    from vidkit.cli.training.recipe import fitting, recipe_named
+    from vidkit.settings.plain import changed
+
+    name = asked.recipe
     if name is None:
-        if options.data is not None:
-            name = default_recipe(open_dataset(options.data).facts)
+        if asked.data is not None:
+            name = fitting(asked.data)
         else:
-            paper = options.memory_only and any(preset.startswith("table1") for preset in options.presets)
+            paper = asked.memory_only and any(preset.startswith("table1") for preset in asked.presets)
             name = "adamae-ssv2" if paper else "tiny"
-    if name not in RECIPES:
-        raise ConfigError(f"there is no recipe {name!r}", field="--recipe", hint="choose " + ", ".join(RECIPES))
-    recipe = changed(RECIPES[name](), options.changes)
+    recipe = changed(recipe_named(name), asked.changes)
     print(f"recipe {name}: {recipe.about}", file=sys.stderr)
     return name, recipe
 
@@ -126,120 +242,43 @@ def _with_tokens(wanted: Sequence[Wanted], recipe: Recipe) -> Recipe:
     return made
 
 
-def _wanted(options: Options, recipe: Recipe) -> tuple[Wanted, ...]:
+def _wanted(asked: Asked, recipe: Recipe) -> tuple[Wanted, ...]:
     from vidkit.bench.ablate.cells import from_grid, preset
 
-    if not options.presets:
-        return from_grid(options.grid, recipe)
-    return tuple(one for name in options.presets for one in preset(name, recipe, options.grid.seeds))
+    if not asked.presets:
+        return from_grid(asked.grid, recipe)
+    return tuple(one for name in asked.presets for one in preset(name, recipe, asked.grid.seeds))
 
 
-def _run(options: Options, jobs: Sequence[Job]) -> int:
+def _run(asked: Asked, jobs: Sequence[Job]) -> int:
+    from rich.markup import escape
+
     from vidkit.bench.ablate.rows import RESULTS
     from vidkit.bench.ablate.run import Ablation, check_free, failures, run, say
+    from vidkit.bench.report.table import read_results
+    from vidkit.cli.bench import report, tables
+    from vidkit.cli.datasets import embedded
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
-    check_free(options.out, resume=options.resume)  # before anything is built
+    check_free(asked.out, resume=asked.resume)  # before anything is built
     data = None
-    if not options.memory_only:
-        data = options.data or embedded.demo(options.out / "data")
-    ablation = Ablation(jobs=tuple(jobs), data=data, out=options.out, split=options.split, measure=options.measure)
+    if not asked.memory_only:
+        data = asked.data or embedded.demo(asked.out / "data")
+    ablation = Ablation(jobs=tuple(jobs), data=data, out=asked.out, split=asked.split, measure=asked.measure)
     try:
-        rows = run(ablation, resume=options.resume, quiet=options.as_json, jobs=options.jobs, tell=say)
+        rows = run(ablation, resume=asked.resume, quiet=asked.as_json, jobs=asked.jobs, tell=say)
     except KeyboardInterrupt:
-        words = command_line()
-        again = words if "--resume" in words else f"{words} --resume"
-        print(f"\nStopped; finished cells are kept. Go on with:\n  {again}", file=sys.stderr)
+        say_stopped("cells")
         return 130
-    from vidkit.bench.report.table import read_results
-
-    results = read_results([options.out])
-    page = options.out / PAGE
+    results = read_results([asked.out])
+    page = asked.out / PAGE
     report.write_page(page, results, data)
-    if options.as_json:
-        print_json({"out": str(options.out), "page": str(page), **report.as_plain(results)})
+    if asked.as_json:
+        print_json({"out": str(asked.out), "page": str(page), **report.as_plain(results)})
     else:
-        report.show(results)
+        tables.show_ablation(results)
         console().print(
-            f"rows: {escape(str(options.out / RESULTS))}; page: {escape(str(page))}; "
-            f"again: vidkit report {escape(str(options.out))}"
+            f"rows: {escape(str(asked.out / RESULTS))}; page: {escape(str(page))}; "
+            f"again: vidkit report {escape(str(asked.out))}"
         )
     return int(bool(failures(rows)))
-
-
-# --- what would be done ---
-
-
-def _dry_run(options: Options, name: str, jobs: Sequence[Job]) -> int:
-    from vidkit.bench.ablate.run import label
-    from vidkit.bench.measure.memory import predict_peak
-
-    data = options.data or (options.out / "data" if (options.out / "data" / DATASET_JSON).exists() else None)
-    hours, how = ({}, "") if options.memory_only else _hours(jobs, data, name)
-    peaks = {
-        memory: predict_peak(memory.model, memory.batch, memory.precision, "cuda").total_bytes
-        for memory in dict.fromkeys(job.memory for job in jobs)
-    }
-    if options.as_json:
-        print_json({"dry_run": True, "recipe": name, "cells": [_as_plain(job, hours, peaks) for job in jobs]})
-        return 0
-    out = console()
-    table = Table(title=f"{len(jobs)} {'cell' if len(jobs) == 1 else 'cells'}, recipe {name}")
-    table.add_column("cell")
-    columns = ("V", "N", "GMACs forward", "GMACs step", "parameters, M", "predicted GB", "hours")
-    for column in columns:
-        table.add_column(column, justify="right")
-    for job in jobs:
-        planned = job.planned
-        hour = hours.get(planned.config_hash)
-        table.add_row(
-            escape(label(planned)),
-            str(planned.visible),
-            str(planned.tokens),
-            f"{planned.forward_macs / 1e9:.3f}",
-            f"{planned.training_macs / 1e9:.3f}",
-            f"{planned.parameters / 1e6:.2f}",
-            f"{peaks[job.memory] / 1e9:.2f}",
-            "–" if hour is None else f"{hour:.3g}",
-        )
-    out.print(table)
-    memory = jobs[0].memory
-    out.print(
-        f"GMACs are of one clip. Memory: a pre-training step on CUDA, {memory.batch} clips, {memory.precision}."
-    )
-    if how:
-        out.print(escape(how))
-    return 0
-
-
-def _hours(jobs: Sequence[Job], data: Path | None, name: str) -> tuple[Mapping[str, float], str]:
-    if data is None:
-        return {}, "Hours need the dataset, which is not built yet: give --data, or run without --dry-run."
-    import torch
-
-    from vidkit.bench.ablate.cells import ASSUMED_SHARE, estimated_hours
-    from vidkit.bench.measure.measure import matrix_rate
-
-    facts = open_dataset(data).facts
-    split = jobs[0].config.pretrain.data.split
-    clips = int(facts["splits"].get(split, {}).get("ok", 0))
-    names = facts["label_map"]["classes"] or facts["label_map"]["base_labels"]
-    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
-    precision: Any = jobs[0].memory.precision if device == "cuda" else "fp32"
-    rate = matrix_rate(device, precision)
-    hours = estimated_hours(jobs, clips, len(names), rate)
-    return hours, (
-        f"Hours: {sum(hours.values()):.3g} in all, for {clips:,} clips, if training reaches {ASSUMED_SHARE:.0%} of "
-        f"this machine's {rate / 1e12:.2f} TFLOP/s in matrix products ({device}, {precision}). Loading and tests "
-        "are left out; a pre-training that cells share counts once."
-    )
-
-
-def _as_plain(job: Job, hours: Mapping[str, float], peaks: Mapping[Any, int]) -> dict[str, Any]:
-    from vidkit.settings.plain import to_plain
-
-    return {
-        **to_plain(job.planned),
-        "predicted_bytes": peaks[job.memory],
-        "hours": hours.get(job.planned.config_hash),
-    }

@@ -3,33 +3,52 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
-from rich.table import Table
+import typer
 
-from vidkit.bench.measure import loader
+from vidkit.cli import options
 from vidkit.cli.output import console, cores, print_json
-from vidkit.data.load.loader import Cache
+
+if TYPE_CHECKING:
+    from vidkit.data.load.loader import Cache
+
+EXAMPLE = "vidkit bench loader --data k400 --workers 0 --workers 8 --cache none --cache host"
 
 
 def run(
-    data: Path,
-    *,
-    split: str,
-    frames: int,
-    stride: int,
-    size: int | None,
-    batch_size: int,
-    decoders: list[str] | None,
-    workers: list[int] | None,
-    caches: list[str] | None,
-    batches: int,
-    step_ms: float,
-    device: str | None,
-    as_json: bool,
+    data: options.Data,
+    split: Annotated[str, typer.Option(help="train, val or test")] = "train",
+    frames: Annotated[int, typer.Option(min=1)] = 16,
+    stride: Annotated[int, typer.Option(min=1)] = 4,
+    size: Annotated[
+        int | None, typer.Option(help="Pixels; by default as stored.", min=1, show_default=False)
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    decoders: Annotated[
+        list[str] | None, typer.Option("--decoder", help="pyav or decord; may be repeated.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        list[int] | None,
+        typer.Option(help="By default 0 and one for each core; may be repeated.", min=0, show_default=False),
+    ] = None,
+    caches: Annotated[
+        list[str] | None,
+        typer.Option("--cache", help="none, host or device; may be repeated.", show_default=False),
+    ] = None,
+    batches: Annotated[int, typer.Option(help="That are timed.", min=1)] = 50,
+    step_ms: Annotated[
+        float, typer.Option(help="A pretended training step, to see what share of it waits.", min=0)
+    ] = 100.0,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Measure and print. By default: PyAV without and with a worker for each core, no cache."""
+    """Measure the loader: clips per second, and what share of a training step waits for data.
+
+    By default PyAV without workers and with one for each core, no cache.
+    """
+    from vidkit.bench.measure import loader
+
     settings = loader.LoaderBench(
         data=data,
         split=split,
@@ -39,7 +58,7 @@ def run(
         batch_size=batch_size,
         decoders=tuple(decoders or ("pyav",)),
         workers=tuple(workers or (0, cores())),
-        caches=cast(tuple[Cache, ...], tuple(caches or ("none",))),  # checked there
+        caches=cast("tuple[Cache, ...]", tuple(caches or ("none",))),  # checked there
         batches=batches,
         step_ms=step_ms,
         device=device,
@@ -66,6 +85,8 @@ class _Filling:
 
 
 def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
     out = console()
     how, rows = found["settings"], found["rows"]
     step_ms = rows[0]["step_ms"]

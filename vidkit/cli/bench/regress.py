@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 import sys
-import tempfile
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from vidkit.bench.regress import compare as regress
-from vidkit.bench.regress.compare import FAILING, SECTIONS, Findings, Row, Section, Stored, Value
-from vidkit.cli.output import console, print_json
-from vidkit.data.progress import Progress
+from vidkit.cli.options import Json
+from vidkit.cli.output import print_json
 from vidkit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-def run(baseline: Path, *, update: bool, only: str | None, as_json: bool) -> int:
-    """Measure and compare; with `update`, write the baseline anew.
+    from vidkit.bench.regress.compare import Findings, Section, Stored
 
-    Returns:
-        0; 1 where something changed, got slower or is gone.
+EXAMPLE = "vidkit bench regress --only exact"
 
-    Raises:
-        ConfigError: no baseline, or a damaged one; an unknown section.
-    """
+
+def run(
+    baseline: Annotated[
+        Path, typer.Option(metavar="FILE", help="What to compare with; --update writes it.")
+    ] = Path("benchmarks/results/regress.json"),
+    update: Annotated[
+        bool, typer.Option("--update", help="Write the baseline anew, and show what is different.")
+    ] = False,
+    only: Annotated[
+        str | None,
+        typer.Option(
+            help="exact (what is deterministic) or ratios (of speed); both by default.", show_default=False
+        ),
+    ] = None,
+    as_json: Json = False,
+) -> int:
+    """Has anything got worse: tokens, MACs, memory, shards, losses, and speed beside plain ways; 1 if so."""
+    from vidkit.bench.regress import compare as regress
+    from vidkit.bench.regress.compare import SECTIONS, Stored
+    from vidkit.cli.bench import regress_report
+
     if only is not None and only not in SECTIONS:
         raise ConfigError(f"there is no part {only!r}", field="--only", hint="choose " + " or ".join(SECTIONS))
     chosen = SECTIONS if only is None else (only,)
@@ -44,16 +55,18 @@ def run(baseline: Path, *, update: bool, only: str | None, as_json: bool) -> int
         regress.write_baseline(baseline, {**stored, **now})
     code = int(not update and any(row.failed for each in rows.values() for row in each))
     if as_json:
-        print_json(_as_json(rows, found, code=code, updated=update))
+        print_json(regress_report.plain(rows, found, code=code, updated=update))
     elif update:
-        _print_update(baseline, rows, new=not stored)
+        regress_report.show_update(baseline, rows, new=not stored)
     else:
-        _print(rows, code=code)
+        regress_report.show(rows, code=code)
     return code
 
 
 def _before(baseline: Path) -> dict[str, Stored]:
     """What is going to be replaced."""
+    from vidkit.bench.regress import compare as regress
+
     if not baseline.exists():
         return {}
     try:
@@ -64,8 +77,11 @@ def _before(baseline: Path) -> dict[str, Stored]:
 
 
 def _measure(chosen: Sequence[Section]) -> dict[Section, Findings]:
+    import tempfile
+
     from vidkit.bench.regress import exact as regress_exact
     from vidkit.bench.regress import ratios as regress_ratios
+    from vidkit.data.progress import Progress
 
     modules = {"exact": regress_exact, "ratios": regress_ratios}
     total = sum(len(modules[name].PARTS) for name in chosen)
@@ -84,86 +100,3 @@ def _measure(chosen: Sequence[Section]) -> dict[Section, Findings]:
             work.mkdir()
             found[name] = modules[name].measure(work, done)
     return found
-
-
-# --- what is printed -----------------------------------------------------------------------------
-
-
-def _as_json(
-    rows: Mapping[Section, Sequence[Row]], found: Mapping[Section, Findings], *, code: int, updated: bool
-) -> dict[str, Any]:
-    return {
-        "exit_code": code,
-        "updated": updated,
-        "conditions": {name: dict(findings.conditions) for name, findings in found.items()},
-        "rows": [
-            {"section": name, **asdict(row), "failed": row.failed} for name, each in rows.items() for row in each
-        ],
-    }
-
-
-def _print(rows: Mapping[Section, Sequence[Row]], *, code: int) -> None:
-    out = console()
-    # ratios always: how near they are to their limit is worth knowing
-    shown = [row for each in rows.values() for row in each if row.verdict != "same" or row.rule == "least"]
-    if shown:
-        out.print(_table(shown, title="What moved, and every ratio"))
-    for name, each in rows.items():
-        out.print(f"{name}: {len(each):,} values: {_counted(each)}")
-    if code:
-        failed = [row for each in rows.values() for row in each if row.failed]
-        console(stderr=True).print(
-            f"[red]exit 1:[/red] {_counted(failed)}; if that is meant, take it over with --update"
-        )
-
-
-def _print_update(baseline: Path, rows: Mapping[Section, Sequence[Row]], *, new: bool) -> None:
-    out = console()
-    moved = [row for each in rows.values() for row in each if row.baseline != row.now]
-    if new:
-        moved = []  # everything is new
-    if moved:
-        out.print(_table(moved, title="What the baseline had, and has now"))
-    for name, each in rows.items():
-        out.print(f"{name}: {len(each):,} values: {_counted(each)}")
-    out.print(f"wrote {escape(str(baseline))}")
-
-
-def _counted(rows: Sequence[Row]) -> str:
-    counts = Counter(row.verdict for row in rows)
-    return ", ".join(f"{count:,} {verdict}" for verdict, count in counts.items())
-
-
-def _table(rows: Sequence[Row], *, title: str) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("name")
-    for name in ("baseline", "now", "change", "tolerance"):
-        table.add_column(name, justify="right")
-    table.add_column("verdict")
-    table.add_column("note")
-    for row in rows:
-        verdict = f"[red]{row.verdict}[/red]" if row.verdict in FAILING else row.verdict
-        change = "" if row.change is None else _percent(row.change)
-        words = [escape(row.name), _text(row.baseline), _text(row.now), change, _tolerance(row)]
-        table.add_row(*words, verdict, escape(row.note))
-    return table
-
-
-def _text(value: Value | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, tuple):
-        return f"{value[-1]:.6g} at the end"
-    if isinstance(value, str):
-        return escape(value if len(value) <= 20 else value[:12] + "…")
-    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
-
-
-def _percent(change: float) -> str:
-    return f"{change:+.2%}" if abs(change) >= 1e-3 or change == 0 else f"{change:+.1e}"
-
-
-def _tolerance(row: Row) -> str:
-    if row.rule == "least":
-        return f"-{row.tolerance:.0%}"
-    return f"{row.tolerance:g}" if row.tolerance else "none"

@@ -1,53 +1,73 @@
-"""`vidkit report`: tables from the rows of ablations, and what changed from one to another."""
+"""`vidkit report`: tables from the rows of ablations and studies, and what changed from one to another."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from vidkit.bench.ablate.rows import replace_file
-from vidkit.bench.report import compare_text
-from vidkit.bench.report import table as report
-from vidkit.bench.report.compare import Comparison
-from vidkit.bench.report.compare import compare as compared
-from vidkit.bench.report.results import Results
-from vidkit.bench.studies.rows import is_study
-from vidkit.cli.bench import studies
-from vidkit.cli.output import console, print_json
+from vidkit.cli.options import Json
+from vidkit.cli.output import print_json
 from vidkit.errors import ConfigError
-from vidkit.settings.plain import to_plain
+
+if TYPE_CHECKING:
+    from vidkit.bench.report.results import Results
+
+EXAMPLE = "vidkit report vidkit-ablation --html report.html --markdown report.md"
 
 
 def run(
-    folders: Sequence[Path],
-    *,
-    csv: Path | None,
-    markdown: Path | None,
-    html: Path | None,
-    as_json: bool,
-    compare: bool = False,
-    data: Path | None = None,
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of `vidkit ablate`.")],
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Of two DIRs: what changed from the first to the second.")
+    ] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write CSV.", show_default=False)] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write Markdown.", show_default=False)
+    ] = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Write one page with the table, plots, and pictures of masks.", show_default=False
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="The dataset, for the pictures of --html; by default DIR/data, as without --data in `ablate`.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> int:
-    """Print the table, and write it to the files given.
+    """Print the table of an ablation's results: mean and 95 % interval over seeds, each cell against the best
+    other one, and the paper's figures beside.
 
-    Args:
-        compare: two folders, and what changed from the first to the second.
-        data: the dataset, for the pictures of the page.
+    Two folders can be compared: what changed from the first to the second.
     """
+    from vidkit.bench.studies.rows import is_study
+
     if any(map(is_study, folders)):
-        return studies.report(
-            folders, csv=csv, markdown=markdown, html=html, as_json=as_json, compare=compare, data=data
-        )
+        if compare or data is not None:
+            option = "--compare" if compare else "--data"
+            raise ConfigError(
+                f"{option} is for grids, and {folders[0]} holds a study", field=option, hint="leave it out"
+            )
+        return _study(folders, csv=csv, markdown=markdown, html=html, as_json=as_json)
     if compare:
         return _compare(folders, csv=csv, markdown=markdown, html=html, as_json=as_json)
     if data is not None and html is None:
         raise ConfigError("--data is for the pictures of a page", field="--data", hint="give --html as well")
-    results = report.read_results(folders)
-    for path, text in ((csv, report.csv_text), (markdown, report.markdown)):
+    from vidkit.bench.report import table
+    from vidkit.cli.bench.tables import show_ablation
+
+    results = table.read_results(folders)
+    for path, text in ((csv, table.csv_text), (markdown, table.markdown)):
         if path is not None:
             _write(path, text(results))
     if html is not None:
@@ -55,7 +75,7 @@ def run(
     if as_json:
         print_json(as_plain(results))
     else:
-        show(results)
+        show_ablation(results)
     return 0
 
 
@@ -63,43 +83,30 @@ def write_page(html: Path, results: Results, data: Path | None) -> None:
     """The page with table, plots and pictures; see `vidkit.bench.report.html.page`."""
     from vidkit.bench.report.html import page
     from vidkit.bench.report.mask_pictures import mask_pictures
+    from vidkit.bench.report.table import lines
 
-    pictures = mask_pictures(
-        results, report.lines(results), data=data, tell=lambda words: print(words, file=sys.stderr)
-    )
+    pictures = mask_pictures(results, lines(results), data=data, tell=lambda words: print(words, file=sys.stderr))
     _write(html, page(results, pictures))
 
 
-def _write(path: Path, text: str) -> None:
-    replace_file(path, text)
-    print(f"wrote {path}", file=sys.stderr)
-
-
 def as_plain(results: Results) -> dict[str, object]:
+    """What --json prints of an ablation."""
+    from vidkit.bench.report.table import plain
+    from vidkit.settings.plain import to_plain
+
     return {
         "dataset": results.dataset,
-        "lines": report.plain(results),
+        "lines": plain(results),
         "rivals": {group: to_plain(rival) for group, rival in results.rivals.items()},
         "rows": [to_plain(row) for row in results.rows],
     }
 
 
-def show(results: Results) -> None:
-    """The table on stdout, with what a reader needs beside it."""
-    out = console()
-    of = report.lines(results)
-    columns, cells = report.table(of, brief=True)
-    shown = Table(title=escape(report.title(results)))
-    for column in columns:
-        shown.add_column(column.name, justify="right" if column.right else "left", overflow="fold")
-    for row in cells:
-        shown.add_row(*(escape(cell) for cell in row))
-    out.print(shown)
-    for note in report.notes(results, of):
-        out.print(escape(note))
+def _write(path: Path, text: str) -> None:
+    from vidkit.bench.ablate.rows import replace_file
 
-
-# --- two sets of results -------------------------------------------------------------------------
+    replace_file(path, text)
+    print(f"wrote {path}", file=sys.stderr)
 
 
 def _compare(
@@ -114,24 +121,41 @@ def _compare(
     for name, path in (("--csv", csv), ("--html", html)):
         if path is not None:
             raise ConfigError(f"{name} has no form for a comparison", field=name, hint="use --markdown or --json")
-    found = compared(*folders)
+    from vidkit.bench.report import compare_text
+    from vidkit.bench.report.compare import compare
+    from vidkit.cli.bench.tables import show_comparison
+
+    found = compare(*folders)
     if markdown is not None:
         _write(markdown, compare_text.markdown(found))
     if as_json:
         print_json(compare_text.plain(found))
     else:
-        _show_comparison(found)
+        show_comparison(found)
     return 0
 
 
-def _show_comparison(found: Comparison) -> None:
-    out = console()
-    columns, cells = compare_text.table(found)
-    shown = Table(title=escape(compare_text.title(found)))
-    for column in columns:
-        shown.add_column(column, overflow="fold")
-    for row in cells:
-        shown.add_row(*(escape(cell) for cell in row))
-    out.print(shown)
-    for note in compare_text.notes(found):
-        out.print(escape(note))
+def _study(
+    folders: Sequence[Path], *, csv: Path | None, markdown: Path | None, html: Path | None, as_json: bool
+) -> int:
+    from vidkit.bench.studies import page, report
+    from vidkit.bench.studies.rows import is_study
+    from vidkit.cli.bench.tables import show_study
+
+    if len(folders) != 1:
+        strangers = [str(folder) for folder in folders if not is_study(folder)]
+        what = (
+            f"{strangers[0]} holds no study, and another folder does"
+            if strangers
+            else "studies have tables of their own"
+        )
+        raise ConfigError(what, hint="make a report of each")
+    results = report.read(folders[0])
+    for path, text in ((csv, report.csv_text), (markdown, report.markdown), (html, page.page)):
+        if path is not None:
+            _write(path, text(results))
+    if as_json:
+        print_json(report.plain(results))
+    else:
+        show_study(results)
+    return 0

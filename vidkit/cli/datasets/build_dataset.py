@@ -4,66 +4,190 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.console import Console
-from rich.markup import escape
+import typer
 
-from vidkit.cli.datasets.plan_report import print_plan, print_result
-from vidkit.cli.datasets.synth import draw_beside
+from vidkit.cli.options import Json
 from vidkit.cli.output import command_line, console, cores, print_json
-from vidkit.data.build.build import BuildSettings, Built, Interrupted, build
-from vidkit.data.plan.planning import (
-    Prepared,
-    Request,
-    choose_spec,
-    describe,
-    identity,
-    leak_dict,
-    prepare,
-    reconciliation,
-)
-from vidkit.data.progress import Progress
 from vidkit.errors import BuildError, ConfigError, display_path
-from vidkit.settings.encode import SourceOptions
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from vidkit.data.build.build import Built
+    from vidkit.data.plan.planning import Prepared, Request
+
+EXAMPLE = "vidkit build-dataset k400 --kinetics /data/kinetics --out k400"
 
 DATA_VARIABLE = "VIDKIT_DATA"
 
+_SOURCES = "Sources"
+_CLIPS = "Stored clips"
+_CHECKS = "Checks"
+
+_Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False, rich_help_panel=_SOURCES)]
+
 
 def run(
-    spec: str | None,
-    *,
-    out: Path | None,
-    folders: Mapping[str, Path],
-    annotations: tuple[Path, ...],
-    source_options: Mapping[str, Any],
-    workers: int,
-    strict: bool,
-    forbid_leaks: bool,
-    retry_failed: bool,
-    dry_run: bool,
-    max_failures: float,
-    timeout: float,
-    as_json: bool,
-    **overrides: Any,
+    spec: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[SPEC]",
+            help="composite-518 (default), minikinetics-200, k400, ssv2, tinyvirat, demo, motions, or a spec "
+            "file's path.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the dataset goes; ./vidkit-SPEC by default.", show_default=False),
+    ] = None,
+    kinetics: _Folder = None,
+    minikinetics: _Folder = None,
+    ssv2: _Folder = None,
+    tinyvirat: _Folder = None,
+    demo: _Folder = None,
+    motions: _Folder = None,
+    source: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=DIR",
+            help="Folder of a source of your own spec; may be given again.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    annotations: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR",
+            help="Annotations that do not lie beside the videos; may be given again.",
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    kinetics_classes: Annotated[
+        str, typer.Option(help="all or minikinetics-200", rich_help_panel=_SOURCES)
+    ] = "all",
+    kinetics_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="A seeded, class-balanced part of Kinetics, such as 0.05.",
+            show_default=False,
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Processes that transcode; 0: one per core.", min=0)] = 0,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Pixels: side of the square, or short side, as the spec has it.",
+            show_default=False,
+            rich_help_panel=_CLIPS,
+        ),
+    ] = None,
+    frames: Annotated[
+        int | None,
+        typer.Option(
+            help="At most so many frames, uniformly over the clip; 0: all.",
+            min=0,
+            show_default=False,
+            rich_help_panel=_CLIPS,
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            help="Resample to this rate; by default clips keep their own.",
+            show_default=False,
+            rich_help_panel=_CLIPS,
+        ),
+    ] = None,
+    clips_per_shard: Annotated[int | None, typer.Option(min=1, show_default=False, rich_help_panel=_CLIPS)] = None,
+    present_only: Annotated[
+        bool, typer.Option(help="Plan only the clips that are on disk.", rich_help_panel=_SOURCES)
+    ] = False,
+    strict_decode: Annotated[
+        bool, typer.Option(help="Concealed decoding errors are failures.", rich_help_panel=_CHECKS)
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Order of clips, and choice of a fraction.", min=0)] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option(help="Build only N of the planned clips.", min=1, show_default=False),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option(help="Exit 1 where a count differs from the published one.", rich_help_panel=_CHECKS)
+    ] = False,
+    forbid_leaks: Annotated[
+        bool, typer.Option(help="Exit 1 where a video is in two splits.", rich_help_panel=_CHECKS)
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option(help="Try the failed and missing clips of a build again.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Print the plan and stop.")] = False,
+    max_failures: Annotated[
+        float,
+        typer.Option(
+            metavar="P",
+            help="Exit 1 above so many percent failed.",
+            min=0,
+            max=100,
+            rich_help_panel=_CHECKS,
+        ),
+    ] = 5.0,
+    timeout: Annotated[
+        float, typer.Option(help="Seconds that one clip may take.", min=0.1, rich_help_panel=_CHECKS)
+    ] = 120.0,
+    transcoder: Annotated[
+        str, typer.Option(help="pyav (in process) or ffmpeg (a program per clip)", rich_help_panel=_CLIPS)
+    ] = "pyav",
+    follow_symlinks: Annotated[
+        bool, typer.Option(help="Accept links that lead out of a source folder.", rich_help_panel=_SOURCES)
+    ] = False,
+    as_json: Json = False,
 ) -> int:
-    """Build a dataset; see `vidkit build-dataset --help`.
+    """Turn clips on disk into verified WebDataset shards, with a row for every clip that could not be used.
 
-    Returns:
-        0 done; 1 too many failures, a `--strict` difference or a leak; 130 interrupted.
+    With nothing given, sources are looked for under ./data or $VIDKIT_DATA; where there are none, a small
+    dataset of generated clips is built. Kill it at any time and run the same command again: it goes on.
+
+    Exit 1 above --max-failures, for a --strict difference and for a leak where --forbid-leaks is given.
     """
+    folders = {
+        "kinetics": kinetics,
+        "minikinetics": minikinetics,
+        "ssv2": ssv2,
+        "tinyvirat": tinyvirat,
+        "demo": demo,
+        "motions": motions,
+    }
+    given = {name: path for name, path in folders.items() if path is not None} | _named_folders(source or ())
+    from rich.markup import escape
+
+    from vidkit.cli.datasets import plan_report
+    from vidkit.data.plan.planning import Request, choose_spec, prepare
+    from vidkit.settings.encode import SourceOptions
+
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
     log = console(stderr=True)
     request = Request(
         spec=spec,
-        folders=folders,
-        annotations=annotations,
+        folders=given,
+        annotations=tuple(annotations or ()),
         data=Path(os.environ.get(DATA_VARIABLE) or "data"),
-        options=SourceOptions(**source_options),
-        **overrides,
+        options=SourceOptions(
+            kinetics_classes=kinetics_classes,  # type: ignore[arg-type]  # checked there
+            kinetics_fraction=kinetics_fraction,
+            present_only=present_only,
+            follow_symlinks=follow_symlinks,
+            seed=seed,
+        ),
+        size=size,
+        frames=frames,
+        fps=fps,
+        clips_per_shard=clips_per_shard,
+        strict_decode=strict_decode,
+        limit=limit,
+        transcoder=transcoder,
     )
     if request.transcoder not in ("pyav", "ffmpeg"):
         raise ConfigError(f"--transcoder is {request.transcoder!r}; expected pyav or ffmpeg")
@@ -77,7 +201,7 @@ def run(
         dataset_spec, found, request, on_stage=lambda words: log.print(f"[dim]{escape(words)}[/dim]")
     )
     if not as_json:
-        print_plan(prepared, log)
+        plan_report.print_plan(prepared, log)
     if forbid_leaks and prepared.plan.leaks:
         leak = prepared.plan.leaks[0]
         raise BuildError(
@@ -99,16 +223,29 @@ def run(
             }
         )
     else:
-        print_result(built, out, console())
+        plan_report.print_result(built, out, console())
     for reason in reasons:
         log.print(f"[red]exit 1:[/red] {escape(reason)}")
     return int(bool(reasons))
+
+
+def _named_folders(pairs: Sequence[str]) -> dict[str, Path]:
+    folders = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if not name or not path:
+            raise ConfigError(f"--source {pair!r} is not NAME=DIR", hint="for example --source mine=/data/mine")
+        folders[name] = Path(path)
+    return folders
 
 
 def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tuple[Request, Any, Path]:
     """Draw the demo's clips beside its output; say how to point the command at real data."""
     from dataclasses import replace
 
+    from rich.markup import escape
+
+    from vidkit.cli.datasets.drawn import draw_beside
     from vidkit.data.manifests import load_spec
 
     if request.spec is None:
@@ -128,7 +265,14 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
 def _build(
     prepared: Prepared, request: Request, out: Path, workers: int, timeout: float, retry_failed: bool, log: Console
 ) -> Built:
+    from functools import partial
+
+    from rich.markup import escape
+
+    from vidkit.data.build.build import BuildSettings, Interrupted, build
     from vidkit.data.media.transcode import encoder_fingerprint
+    from vidkit.data.plan.planning import describe, identity
+    from vidkit.data.progress import Progress
 
     encoder = encoder_fingerprint()
     if request.transcoder == "ffmpeg":
@@ -181,6 +325,8 @@ def _reasons(built: Built, *, strict: bool, forbid_leaks: bool, max_failures: fl
 
 
 def _finish_dry_run(prepared: Prepared, *, strict: bool, as_json: bool) -> int:
+    from vidkit.data.plan.planning import leak_dict, reconciliation
+
     rows = reconciliation(prepared)
     unlike = [row for row in rows if row["planned"] != row["expected"]]
     if as_json:

@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vidkit.cli.datasets import build_dataset, synth
-from vidkit.data.dataset import DATASET_JSON, read_facts
+from vidkit.cli.datasets import build_dataset, drawn
 from vidkit.errors import BuildError
 
 
@@ -21,25 +20,14 @@ def generated(out: Path, kind: str, **how: Any) -> Path:
     Raises:
         BuildError: it could not be built.
     """
+    from vidkit.data.dataset import DATASET_JSON, read_facts
+
     if (out / DATASET_JSON).exists() and read_facts(out)["status"] == "complete":
         return out
     print(f"no --data: building {how['clips']:,} generated clips in {out}", file=sys.stderr)
     with contextlib.redirect_stdout(sys.stderr):  # stdout is for the table
-        code = build_dataset.run(
-            kind,
-            out=out,
-            folders={kind: synth.draw_beside(out, kind, **how)},
-            annotations=(),
-            source_options={},
-            workers=0,
-            strict=False,
-            forbid_leaks=False,
-            retry_failed=False,
-            dry_run=False,
-            max_failures=0.0,
-            timeout=120.0,
-            as_json=False,
-        )
+        clips = drawn.draw_beside(out, kind, **how)
+        code = build_dataset.run(kind, out=out, source=[f"{kind}={clips}"], max_failures=0.0)
     if code:
         raise BuildError("the clips could not be built", file=out, hint="see above, or give a dataset by --data")
     return out

@@ -3,29 +3,86 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from vidkit.cli.output import cores, print_json
-from vidkit.data.progress import Progress
+import typer
+
+from vidkit.cli.options import Json
+from vidkit.cli.output import cores, print_json, told
 from vidkit.errors import ConfigError
 
+EXAMPLE = "vidkit synth kinetics --out clips/kinetics --clips 100 --classes 5"
 
-def run(kind: str, out: Path, *, workers: int, as_json: bool, size: str | None = None, **options: Any) -> int:
-    """Write a generated dataset; see `vidkit.data.synth.layouts.write_layout`."""
+_PICTURES = "Clips"
+_FAULTS = "Faults"
+
+
+def run(
+    kind: Annotated[
+        str,
+        typer.Argument(
+            help="kinetics (or kinetics-flat, kinetics-class-folders, kinetics-bare-ids, kinetics-listfile), "
+            "minikinetics, ssv2, tinyvirat-v1, tinyvirat-v2, demo, or motions (64x64, 2 to 48 classes told by "
+            "motion alone)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.")],
+    clips: Annotated[
+        int | None, typer.Option(help="Clips in all splits together.", min=1, rich_help_panel=_PICTURES)
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, rich_help_panel=_PICTURES)] = None,
+    label_sets: Annotated[
+        int | None, typer.Option(help="TinyVIRAT: distinct label sets.", min=1, rich_help_panel=_PICTURES)
+    ] = None,
+    distinct: Annotated[
+        int | None,
+        typer.Option(help="Draw only so many videos and repeat them.", min=1, rich_help_panel=_PICTURES),
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Frames of a clip.", min=1, show_default=False, rich_help_panel=_PICTURES)
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            metavar="WxH",
+            help="Pixels; one number for a square.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
+    fps: Annotated[float | None, typer.Option(show_default=False, rich_help_panel=_PICTURES)] = None,
+    missing: Annotated[
+        float, typer.Option(help="Share of annotated clips without a file.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    broken: Annotated[
+        float, typer.Option(help="Share of files that are empty or cut off.", rich_help_panel=_FAULTS)
+    ] = 0.0,
+    extra: Annotated[int, typer.Option(help="Files without annotation.", min=0, rich_help_panel=_FAULTS)] = 0,
+    workers: Annotated[int, typer.Option(help="Processes that draw; 0: one per core.", min=0)] = 0,
+    seed: int = 0,
+    as_json: Json = False,
+) -> int:
+    """Write generated clips in a dataset's real folder layout, with its real annotation files."""
+    from vidkit.data.progress import Progress
     from vidkit.data.synth.layouts import write_layout
 
-    if size is not None:
-        match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
-        if not match:
-            raise ConfigError(
-                f"--size {size!r} is not WIDTHxHEIGHT", hint="for example --size 340x256, or --size 64"
-            )
-        options["size"] = (int(match[1]), int(match[2] or match[1]))
+    how: dict[str, Any] = {
+        "clips": clips,
+        "classes": classes,
+        "label_sets": label_sets,
+        "distinct": distinct,
+        "frames": frames,
+        "size": None if size is None else _pixels(size),
+        "fps": fps,
+        "missing": missing,
+        "broken": broken,
+        "extra": extra,
+        "seed": seed,
+    }
+    given = {name: value for name, value in how.items() if value not in (None, 0.0)}
     with Progress("drawing clips", 0) as progress:
-        report = write_layout(kind, out, workers=workers or cores(), progress=_told(progress), **options)
+        report = write_layout(kind, out, workers=workers or cores(), progress=told(progress), **given)
     if as_json:
         print_json(
             {
@@ -47,29 +104,12 @@ def run(kind: str, out: Path, *, workers: int, as_json: bool, size: str | None =
     return 0
 
 
-def draw_beside(out: Path, kind: str, *, workers: int = 0, **options: Any) -> Path:
-    """Generated clips in a folder beside the dataset that is built from them, whole or not at all, and once.
-
-    Returns:
-        The folder; `out` with "-clips" at the end of its name.
+def _pixels(size: str) -> tuple[int, int]:
     """
-    from vidkit.data.build.state import lock
-    from vidkit.data.synth.layouts import write_layout
-
-    clips = out.resolve().with_name(out.resolve().name + "-clips")
-    with lock(out):  # two at once would draw into one folder
-        if not clips.exists():
-            part = clips.with_name(clips.name + ".part")
-            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
-            with Progress("drawing clips", 0) as progress:
-                write_layout(kind, part, workers=workers or cores(), progress=_told(progress), **options)
-            part.rename(clips)
-    return clips
-
-
-def _told(progress: Progress) -> Callable[[int, int], None]:
-    def told(done: int, total: int) -> None:
-        progress.total = total
-        progress.advance(by=done - progress.done)
-
-    return told
+    >>> _pixels("340x256"), _pixels("64")
+    ((340, 256), (64, 64))
+    """
+    match = re.fullmatch(r"(\d+)(?:x(\d+))?", size)
+    if not match:
+        raise ConfigError(f"--size {size!r} is not WIDTHxHEIGHT", hint="for example --size 340x256, or --size 64")
+    return int(match[1]), int(match[2] or match[1])

@@ -2,36 +2,55 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from vidkit.cli.output import console, cores, print_json
-from vidkit.data.progress import Progress
+from vidkit.cli.options import Dataset, Json
+from vidkit.cli.output import console, cores, print_json, told
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from vidkit.data.verify.report import Verification
+
+EXAMPLE = "vidkit verify vidkit-demo"
 
 _SHOWN = 50
 
 
-def run(dataset: Path, *, sample: int | None, workers: int, seed: int, as_json: bool) -> int:
-    """Verify and print; 1 if anything is wrong."""
+def run(
+    dataset: Dataset,
+    sample: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Decode only N clips; everything else is checked in full.", min=0),
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Threads that decode; 0: one per core.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Choice of the sample.")] = 0,
+    as_json: Json = False,
+) -> int:
+    """Check a dataset against its own records (hashes, samples, frames, labels); exit 1 if one disagrees."""
+    from vidkit.data.progress import Progress
     from vidkit.data.verify.dataset import verify
 
     with Progress("verifying", 0) as progress:
-
-        def told(done: int, total: int) -> None:
-            progress.total = total
-            progress.advance(by=done - progress.done)
-
-        result = verify(dataset, sample=sample, workers=workers or cores(), seed=seed, progress=told)
+        result = verify(dataset, sample=sample, workers=workers or cores(), seed=seed, progress=told(progress))
     if as_json:
         print_json({"dataset": str(dataset), "exit_code": int(not result.ok), **result.to_dict()})
         return int(not result.ok)
+    _print(result, dataset)
+    return int(not result.ok)
+
+
+def _print(result: Verification, dataset: Path) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     out = console()
     out.print("checked: " + ", ".join(f"{count:,} {what}" for what, count in result.checks.items()))
     if result.ok:
         out.print(f"[green]{dataset}: everything agrees[/green]")
-        return 0
+        return
     total = len(result.problems) + sum(result.unlisted.values())
     table = Table(title=f"{total:,} problems in {escape(str(dataset))}", title_justify="left")
     for column in ("problem", "where", "what"):
@@ -41,4 +60,3 @@ def run(dataset: Path, *, sample: int | None, workers: int, seed: int, as_json: 
     out.print(table)
     if total > _SHOWN:
         out.print(f"... and {total - _SHOWN:,} more; --json lists up to 1,000 of each kind")
-    return 1

@@ -3,45 +3,42 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import Annotated, Any, get_args
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
+from vidkit.cli import options
+from vidkit.cli.fewshot.classes import class_split_of, names_of
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
-if TYPE_CHECKING:
-    from vidkit.fewshot.episodes.class_split import ClassSplit
-    from vidkit.fewshot.episodes.draw import LabelledClips
+EXAMPLE = "vidkit episodes k400 --way 5 --shot 1 --out episodes.jsonl"
 
 _SHOWN = 20
 
 
 def run(
-    dataset: Path,
-    *,
-    out: Path | None,
-    way: int,
-    shot: int,
-    query: int,
-    episodes: int,
-    seed: int,
-    meta_split: str,
-    split_seed: int,
-    shares: str | None,
-    class_split: Path | None,
-    splits: str | None,
-    allow_shared_groups: bool,
-    as_json: bool,
+    dataset: options.Dataset,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jsonl", help="The list; without it, only report.", show_default=False),
+    ] = None,
+    way: options.Way = None,
+    shot: options.Shot = None,
+    query: options.Query = None,
+    episodes: Annotated[int, typer.Option(help="Episodes.", min=1, rich_help_panel="Episodes")] = 600,
+    seed: Annotated[int, typer.Option(help="Of the episodes.", min=0, rich_help_panel="Episodes")] = 0,
+    meta_split: Annotated[
+        str, typer.Option(help="Classes of train, val or test.", rich_help_panel="Classes and clips")
+    ] = "test",
+    split_seed: options.SplitSeed = 0,
+    shares: options.Shares = None,
+    class_split: options.ClassSplit = None,
+    splits: options.Splits = None,
+    allow_shared_groups: options.SharedGroups = False,
+    as_json: options.Json = False,
 ) -> int:
-    """Draw episodes and say what they are made of; write the list where `out` is given.
-
-    Args:
-        shares: three numbers with commas, or None for miniImageNet's.
-        class_split: a file to take the division of classes from, instead of `split_seed` and `shares`.
-        splits: the dataset's own splits to draw clips from, with commas; None: all.
-    """
+    """Draw few-shot episodes from a dataset, reproducibly, and write them as a list that others can use."""
     from vidkit.fewshot.episodes.class_split import META_SPLITS, MetaSplit, shared_groups
     from vidkit.fewshot.episodes.draw import (
         EpisodeSettings,
@@ -60,8 +57,9 @@ def run(
             f"meta-split is {meta_split!r}; expected one of {', '.join(META_SPLITS)}", field="--meta-split"
         )
     part: MetaSplit = get_args(MetaSplit)[META_SPLITS.index(meta_split)]
-    settings = EpisodeSettings(way=way, shot=shot, query=query, seed=seed, allow_shared_groups=allow_shared_groups)
-    clips = open_labelled(dataset, None if splits is None else [name.strip() for name in splits.split(",")])
+    asked = {name: value for name, value in (("way", way), ("shot", shot), ("query", query)) if value is not None}
+    settings = EpisodeSettings(seed=seed, allow_shared_groups=allow_shared_groups, **asked)
+    clips = open_labelled(dataset, names_of(splits))
     divided = class_split_of(clips, split_seed, shares, class_split)
     pool = episode_pool(clips, settings, divided, part)
     drawn = draw_episodes(pool, episodes)
@@ -80,9 +78,9 @@ def run(
             "shared_groups": shared_groups(clips, divided),
         },
         "meta_split": meta_split,
-        "way": way,
-        "shot": shot,
-        "query": query,
+        "way": settings.way,
+        "shot": settings.shot,
+        "query": settings.query,
         "seed": seed,
         "allow_shared_groups": allow_shared_groups,
         "episodes": episodes,
@@ -104,31 +102,10 @@ def run(
     return 0
 
 
-def class_split_of(clips: LabelledClips, seed: int, shares: str | None, file: Path | None) -> ClassSplit:
-    """The division of classes that the options ask for.
-
-    Raises:
-        ConfigError: options that exclude each other, or shares that are no numbers.
-        AnnotationError, DatasetError: a file that is no class split, or one of other classes.
-    """
-    from vidkit.fewshot.episodes.class_split import SHARES, read_class_split, split_classes
-
-    if file is not None:
-        if shares is not None:
-            raise ConfigError(
-                "--class-split and --shares exclude each other", hint="leave one out: the file has its own shares"
-            )
-        return read_class_split(file, clips)
-    try:
-        numbers = SHARES if shares is None else tuple(float(text) for text in shares.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--shares {shares!r} is not three numbers", hint="for example --shares 0.64,0.16,0.2"
-        ) from None
-    return split_classes(clips, seed=seed, shares=numbers)
-
-
 def _render(facts: dict[str, Any]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
     out = console()
     split, clips = facts["class_split"], facts["clips"]
     sizes = ", ".join(f"meta-{name} {count:,}" for name, count in split["classes"].items())

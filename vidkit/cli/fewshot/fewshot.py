@@ -5,61 +5,197 @@ from __future__ import annotations
 import time
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from rich.markup import escape
-from rich.table import Table
+import typer
 
-from vidkit.cli.fewshot.episodes import class_split_of
+from vidkit.cli import options
+from vidkit.cli.fewshot.classes import class_split_of, names_of
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.fewshot.encoder import Init
     from vidkit.fewshot.episodes.lists import EpisodeList
-    from vidkit.fewshot.evaluate import Result, Row
-    from vidkit.fewshot.features import ClipFeatures
+
+EXAMPLE = "vidkit fewshot --data k400 --init runs/pre/checkpoints/last.pt --learner proto --learner mann --shot 5"
+
+_EPISODES = "Episodes"
+_NETWORKS = "Learners with networks"
+_TUNING = "Encoders that learn"
+_FEATURES = "Features"
+_SELF_TEST = "Self-test"
 
 
 def run(
-    data: Path | None,
-    *,
-    init: str | None,
-    learners: tuple[str, ...],
-    way: int | None,
-    shot: int | None,
-    query: int | None,
-    episodes: int | None,
-    seeds: tuple[int, ...],
-    episodes_list: Path | None,
-    split_seed: int,
-    shares: str | None,
-    class_split: Path | None,
-    splits: str | None,
-    allow_shared_groups: bool,
-    instances: int | None,
-    training: dict[str, Any],
-    out: Path | None,
-    cache: Path | None,
-    stride: int | None,
-    batch_size: int,
-    workers: int,
-    device: str | None,
-    as_json: bool,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="A built dataset.", show_default=False)
+    ] = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CKPT|random",
+            help="Its encoder, or one with random weights; without it, pixels.",
+            show_default=False,
+        ),
+    ] = None,
+    learner: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="proto, nn, linear, mann, blackbox, maml, finetune or scratch; may be repeated. By default proto.",
+            show_default=False,
+        ),
+    ] = None,
+    way: options.Way = None,
+    shot: options.Shot = None,
+    query: options.Query = None,
+    episodes: Annotated[
+        int | None,
+        typer.Option(
+            help="Test episodes of each seed; by default 600.", min=2, show_default=False, rich_help_panel=_EPISODES
+        ),
+    ] = None,
+    seeds: Annotated[
+        int,
+        typer.Option(help="How many, each with its own episodes and weights.", min=1, rich_help_panel=_EPISODES),
+    ] = 1,
+    seed: Annotated[int, typer.Option(help="The first of them.", min=0, rich_help_panel=_EPISODES)] = 0,
+    episodes_list: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl",
+            help="Test episodes of `vidkit episodes`.",
+            show_default=False,
+            rich_help_panel=_EPISODES,
+        ),
+    ] = None,
+    split_seed: options.SplitSeed = 0,
+    shares: options.Shares = None,
+    class_split: options.ClassSplit = None,
+    splits: options.Splits = None,
+    allow_shared_groups: options.SharedGroups = False,
+    instances: Annotated[
+        int | None,
+        typer.Option(
+            help="Clips of each class in the MANN's sequences; by default 10, or what there are.",
+            min=2,
+            show_default=False,
+            rich_help_panel=_NETWORKS,
+        ),
+    ] = None,
+    steps: Annotated[
+        int,
+        typer.Option(
+            help="Training steps of mann, blackbox, maml and --project.", min=1, rich_help_panel=_NETWORKS
+        ),
+    ] = 600,
+    batch: Annotated[int, typer.Option(help="Episodes in a step.", min=1, rich_help_panel=_NETWORKS)] = 16,
+    learning_rate: Annotated[float, typer.Option(help="Of Adam.", rich_help_panel=_NETWORKS)] = 3e-3,
+    hidden: Annotated[int, typer.Option(help="Width of the networks.", min=1, rich_help_panel=_NETWORKS)] = 128,
+    reduce: Annotated[
+        int,
+        typer.Option(
+            help="Principal components that networks see; 0: the features.", min=0, rich_help_panel=_NETWORKS
+        ),
+    ] = 64,
+    project: Annotated[
+        int,
+        typer.Option(
+            help="Width of a projection that proto learns on meta-train; 0: none.",
+            min=0,
+            rich_help_panel=_NETWORKS,
+        ),
+    ] = 0,
+    tune: Annotated[
+        str,
+        typer.Option(
+            metavar="BLOCKS",
+            help="Last blocks of the encoder that learn with proto, mann, blackbox and maml, or all; 0: frozen.",
+            rich_help_panel=_TUNING,
+        ),
+    ] = "0",
+    tune_steps: Annotated[
+        int,
+        typer.Option(help="Steps of --tune, after the learner's own.", min=0, rich_help_panel=_TUNING),
+    ] = 200,
+    tune_batch: Annotated[int, typer.Option(help="Episodes in such a step.", min=1, rich_help_panel=_TUNING)] = 1,
+    tune_rate: Annotated[
+        float, typer.Option(help="Learning rate of those blocks.", rich_help_panel=_TUNING)
+    ] = 1e-4,
+    tune_episodes: Annotated[
+        int,
+        typer.Option(
+            help="Test episodes of finetune and scratch, which train for each.", min=2, rich_help_panel=_TUNING
+        ),
+    ] = 50,
+    finetune_steps: Annotated[
+        int,
+        typer.Option(help="Steps of finetune and scratch in an episode.", min=1, rich_help_panel=_TUNING),
+    ] = 40,
+    finetune_rate: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Their learning rate; repeated: meta-val chooses one. By default 1e-4, 3e-4 and 1e-3.",
+            show_default=False,
+            rich_help_panel=_TUNING,
+        ),
+    ] = None,
+    layer_decay: Annotated[
+        float,
+        typer.Option(
+            help="Of finetune and scratch: a layer's rate as a share of the next one's.", rich_help_panel=_TUNING
+        ),
+    ] = 1.0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", help="A line for each result.", show_default=False)
+    ] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Keeps features; by default beside --out.",
+            show_default=False,
+            rich_help_panel=_FEATURES,
+        ),
+    ] = None,
+    stride: options.Stride = None,
+    batch_size: Annotated[
+        int, typer.Option(help="Clips at a time, of the encoder.", min=1, rich_help_panel=_FEATURES)
+    ] = 16,
+    workers: Annotated[
+        int, typer.Option(help="Loader processes, of the encoder.", min=0, rich_help_panel=_FEATURES)
+    ] = 2,
+    device: options.Device = None,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Instead: does the MANN learn generated characters? Exit 1 if not.",
+            rich_help_panel=_SELF_TEST,
+        ),
+    ] = False,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Of the self-test: quick or full; by default quick.",
+            show_default=False,
+            rich_help_panel=_SELF_TEST,
+        ),
+    ] = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Evaluate and print.
-
-    Args:
-        seeds: each with test episodes, training episodes and weights of its own.
-        episodes_list: test episodes, which bring their class split and settings with them.
-        training: further fields of `FewshotConfig`.
-        init: a checkpoint, or "random".
-        cache: where features are kept; None: beside `out`, or nowhere without it.
-    """
+    """Accuracy on classes that were not seen in training, from a few labelled clips each, with 95 % intervals."""
+    if self_test:
+        return _self_test(preset or "quick", data=data, seed=seed, device=device, as_json=as_json)
+    if preset is not None:
+        raise ConfigError("--preset is of the self-test", field="--preset", hint="add --self-test, or leave it out")
+    if tune != "all" and not tune.isdecimal():
+        raise ConfigError(f"--tune is {tune!r}; expected a number of blocks, or all", field="--tune")
     if data is None:
         raise ConfigError("needs a dataset", field="--data", hint="give --data DIR, or run --self-test without one")
+    from vidkit.cli.fewshot import result_report
     from vidkit.fewshot import evaluate as fewshot
-    from vidkit.fewshot.config import PIXEL_LEARNERS, FewshotConfig
+    from vidkit.fewshot.config import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig
     from vidkit.fewshot.encoder import RANDOM, check_blocks, check_encoder, open_encoder
     from vidkit.fewshot.episodes.draw import open_labelled
     from vidkit.fewshot.episodes.lists import read_episodes
@@ -68,13 +204,26 @@ def run(
     from vidkit.train.inference import choose_device
 
     asked: dict[str, Any] = {"way": way, "shot": shot, "query": query, "episodes": episodes}
+    rates = tuple(sorted(finetune_rate or ())) or None
     config = FewshotConfig(
-        learners=learners,  # type: ignore[arg-type]
-        seeds=seeds,
+        learners=tuple(learner or ("proto",)),  # type: ignore[arg-type]  # checked there
+        seeds=tuple(range(seed, seed + seeds)),
         allow_shared_groups=allow_shared_groups,
         instances=instances,
-        **{name: value for name, value in asked.items() if value is not None},
-        **training,
+        steps=steps,
+        batch=batch,
+        learning_rate=learning_rate,
+        hidden=hidden,
+        project=project,
+        reduce=reduce,
+        tune=ALL_BLOCKS if tune == "all" else int(tune),
+        tune_steps=tune_steps,
+        tune_batch=tune_batch,
+        tune_rate=tune_rate,
+        tune_episodes=tune_episodes,
+        finetune_steps=finetune_steps,
+        layer_decay=layer_decay,
+        **{name: value for name, value in {**asked, "finetune_rates": rates}.items() if value is not None},
     )
     start: Init | None = None if init is None else RANDOM if init == RANDOM else Path(init)
     check_encoder(config, start)
@@ -88,14 +237,14 @@ def run(
         published = read_episodes(episodes_list, data)
         clips, divided = published.clips, published.split
     else:
-        clips = open_labelled(data, None if splits is None else [name.strip() for name in splits.split(",")])
+        clips = open_labelled(data, names_of(splits))
         divided = class_split_of(clips, split_seed, shares, class_split)
     # before the encoder runs: whatever the episodes lack is known already
     fewshot.check(clips, divided, config, published=published)
     needed = meta_splits_needed(config)
     encoder = pixels = features = None
     if needed:
-        encoder = open_encoder(clips, start or RANDOM, seed=seeds[0], stride=stride)
+        encoder = open_encoder(clips, start or RANDOM, seed=seed, stride=stride)
         check_blocks(config.tune, encoder.vit.depth)
         pixels = load_pixels(
             clips,
@@ -107,12 +256,12 @@ def run(
             workers=workers,
             quiet=as_json,
         )
-    if set(learners) - PIXEL_LEARNERS:
+    if set(config.learners) - PIXEL_LEARNERS:
         features = clip_features(
             clips,
             start,
             cache=cache if cache is not None or out is None else out.parent,
-            seed=seeds[0],
+            seed=seed,
             stride=stride,
             batch_size=batch_size,
             workers=workers,
@@ -143,7 +292,7 @@ def run(
             }
         )
     else:
-        _render(result, features, out)
+        result_report.render(result, features, out)
     return 0
 
 
@@ -186,78 +335,7 @@ def _alone(others: dict[str, Any], allow_shared_groups: bool, split_seed: int) -
         )
 
 
-def _render(result: Result, features: ClipFeatures | None, out: Path | None) -> None:
-    screen, rows = console(), result.rows
-    first = max(rows, key=lambda row: row.episodes)
-    seeds = len(result.config.seeds)
-    kind = f"{first.way}-way {first.shot}-shot, {first.query} queries a class"
-    tested = f"{first.episodes:,} episodes of {first.classes} meta-test classes"
-    several = f" for each of {seeds} seeds" if seeds > 1 else ""
-    if features is not None:
-        made = "computed" if features.computed else "from the cache"
-        kept = "" if features.file is None else f", {features.file}"
-        width = features.array.shape[1]
-        screen.print(escape(f"features: {features.name}, {width} numbers a clip ({made}{kept})"))
-    table = Table(
-        title=f"{kind}: {tested}{several}, chance {first.chance:.1%}",
-        title_justify="left",
-    )
-    table.add_column("learner")
-    table.add_column("accuracy", justify="right")
-    if seeds > 1:
-        table.add_column("over seeds", justify="right")
-    counts = {row.learner: row.episodes for row in rows}
-    fewer = len(set(counts.values())) > 1
-    if fewer:
-        table.add_column("episodes", justify="right")
-    for item in result.summaries:
-        cells = [item.learner, f"{item.accuracy:.1%} ± {item.half_width:.1%}"]
-        if item.half_width_seeds is not None:
-            cells.append(f"± {item.half_width_seeds:.1%}")
-        if fewer:
-            cells.append(f"{counts[item.learner]:,}")
-        table.add_row(*cells)
-    screen.print(table)
-    for row in rows:
-        which = f" (seed {row.seed})" if seeds > 1 else ""
-        if row.by_instance:
-            cells = [f"{one.instance}: {one.accuracy:.1%} ± {one.half_width:.1%}" for one in row.by_instance]
-            screen.print(f"{row.learner} by instance{which}  " + "   ".join(cells))
-        if row.tune:
-            screen.print(escape(f"{row.learner}{which}: {_trained(row)}"))
-    over = "; over seeds by Student's t" if seeds > 1 else ""
-    screen.print(f"± is half of a 95 % interval: 1.96 standard errors over episodes{over}")
-    if fewer:
-        screen.print("fewer episodes are the first ones of the others' list")
-    seen = max(row.seen_classes for row in rows)
-    if seen:
-        screen.print(f"the encoder learned labels of {seen} meta-test classes: they are not unseen")
-    if features is not None and not all(row.standardised for row in rows if "rates" not in row.training):
-        screen.print("no meta-train clips: features are not standardised")
-    if out is not None:
-        screen.print(f"wrote {escape(str(out))}")
-
-
-def _trained(row: Row) -> str:
-    """How the encoder was trained with a learner."""
-    facts = row.training
-    if "rates" in facts:
-        named = ", ".join(f"{rate:g}" for rate in facts["rates"])
-        chosen = (
-            f"best on {facts['val_episodes']} meta-val episodes" if facts["val_accuracies"] else "the middle one"
-        )
-        how = f"rate {facts['rate']:g} of {named} ({chosen})" if len(facts["rates"]) > 1 else f"rate {named}"
-        start = "random weights" if row.features == "random" else row.features
-        return f"a network from {start} for each episode, {facts['steps']} steps, {how}"
-    tuned = facts["tune"]
-    which = "the whole encoder" if row.tune == "all" else f"the last {row.tune} of {tuned['of']} blocks"
-    found = ""
-    if tuned["val_accuracy"] is not None:
-        found = f", {tuned['val_accuracy']:.1%} on meta-val after {tuned['val_accuracy_before']:.1%}"
-    return f"{which} of {row.features} trained, step {tuned['kept_step']} of {tuned['steps']} kept{found}"
-
-
-def self_test(preset: str, *, data: Path | None, seed: int, device: str | None, as_json: bool) -> int:
+def _self_test(preset: str, *, data: Path | None, seed: int, device: str | None, as_json: bool) -> int:
     """Train a MANN and an LSTM on generated characters; exit 1 if the MANN misses its goal."""
     from vidkit.fewshot import selftest
     from vidkit.train.inference import choose_device

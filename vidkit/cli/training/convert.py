@@ -4,39 +4,46 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
+import typer
+
+from vidkit.cli.options import Json
 from vidkit.cli.output import console, print_json
-from vidkit.data.dataset import open_dataset
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.models.checkpoints import Checkpoint
 
+EXAMPLE = "vidkit convert videomae.pth model.pt --to vidkit"
+
 LAYOUTS = ("vidkit", "videomae", "hf")
 
 
 def run(
-    source: Path,
-    out: Path,
-    *,
-    to: str,
-    heads: int | None = None,
-    decoder_heads: int | None = None,
-    frames: int | None = None,
-    size: int | None = None,
-    labels: Path | None = None,
-    as_json: bool = False,
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A checkpoint, or a Hugging Face folder.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A file; with --to hf a new folder.")],
+    to: Annotated[str, typer.Option(help="vidkit, videomae or hf")],
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads, where a layout does not say.", min=1, show_default=False)
+    ] = None,
+    decoder_heads: Annotated[int | None, typer.Option(min=1, show_default=False)] = None,
+    frames: Annotated[int | None, typer.Option(help="Frames of a clip.", min=1, show_default=False)] = None,
+    size: Annotated[int | None, typer.Option(help="Pixels of a clip's side.", min=1, show_default=False)] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="A built dataset whose classes the head has, in that order: it can then be evaluated on it.",
+            show_default=False,
+        ),
+    ] = None,
+    as_json: Json = False,
 ) -> int:
-    """Read a checkpoint of any layout, write it in another, and print what was found and what was left out.
+    """Read a checkpoint of VideoMAE, AdaMAE or Hugging Face, or write ours in their layout.
 
-    Args:
-        labels: a built dataset whose classes the head has, in the dataset's order: the checkpoint then carries them
-            and can be evaluated. Nothing but their number can be checked.
-
-    Raises:
-        ConfigError: as `vidkit.models.foreign.convert.read_foreign`; a layout that is none; a shape given for one
-            of vidkit's own checkpoints, which know theirs; `out` is `source`.
+    Prints what was found, and what the other layout has no place for. With --labels the checkpoint carries the
+    dataset's classes; nothing but their number can be checked where it does not name them itself.
     """
     if to not in LAYOUTS:
         raise ConfigError(f"--to {to!r} is no layout; expected one of {', '.join(LAYOUTS)}", field="--to")
@@ -108,6 +115,7 @@ def with_labels(checkpoint: Checkpoint, data: Path, source: Path) -> Checkpoint:
         ConfigError: no classifier, another number of classes, or classes that it names otherwise.
         DatasetError: no finished dataset.
     """
+    from vidkit.data.dataset import open_dataset
     from vidkit.settings.model import ClassifierConfig
 
     label_map = open_dataset(data).facts["label_map"]

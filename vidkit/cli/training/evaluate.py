@@ -2,34 +2,41 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from rich.table import Table
+import typer
 
+from vidkit.cli import options
 from vidkit.cli.no_memory import memory_told
 from vidkit.cli.output import console, first_process, print_json
-from vidkit.data.dataset import open_dataset
+from vidkit.cli.training.inputs import default_split, parse_views
 from vidkit.errors import ConfigError
+
+EXAMPLE = "vidkit evaluate --data k400 --checkpoint runs/ft/checkpoints/best.pt --views 5x3"
 
 
 def run(
-    data: Path,
-    checkpoint: Path,
-    *,
-    split: str | None,
-    views: str | None,
-    stride: int | None,
-    crop_share: float | None,
-    batch_size: int,
-    workers: int,
-    precision: str,
-    device: str | None,
-    out: Path | None,
-    as_json: bool,
+    data: options.Data,
+    checkpoint: options.Checkpoint,
+    split: options.Split = None,
+    views: options.Views = None,
+    stride: options.Stride = None,
+    crop_share: Annotated[
+        float | None,
+        typer.Option(help="Side of the crop as a share of the short side.", show_default=False),
+    ] = None,
+    batch_size: options.ClipsAtATime = 16,
+    workers: options.LoaderProcesses = 2,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or fp16")] = "fp32",
+    device: options.Device = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.parquet", help="Write each clip's scores.", show_default=False),
+    ] = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Evaluate and print."""
+    """Accuracy of a fine-tuned model on a split: every clip counts once, or is named."""
     if precision not in ("fp32", "bf16", "fp16"):
         raise ConfigError(f"precision is {precision!r}; expected fp32, bf16 or fp16", field="--precision")
     split = split or default_split(data)
@@ -65,24 +72,9 @@ def run(
     return 0
 
 
-def default_split(data: Path) -> str:
-    """ "val", or "test" where only that one has clips."""
-    counts = open_dataset(data).facts["splits"]
-    return next((split for split in ("val", "test") if counts.get(split, {}).get("ok")), "val")
-
-
-def parse_views(text: str) -> tuple[int, int]:
-    """
-    >>> parse_views("5x3")
-    (5, 3)
-    """
-    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
-    if match is None:
-        raise ConfigError(f"views is {text!r}; expected temporal x spatial, such as 5x3", field="--views")
-    return int(match.group(1)), int(match.group(2))
-
-
 def _print(found: dict[str, Any]) -> None:
+    from rich.table import Table
+
     out = console()
     table = Table(
         title=f"{found['dataset']}, split {found['split']}, {found['views'][0]} x {found['views'][1]} views"

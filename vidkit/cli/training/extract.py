@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
+import typer
+
+from vidkit.cli import options
 from vidkit.cli.no_memory import memory_told
 from vidkit.cli.output import print_json
-from vidkit.cli.training.evaluate import parse_views
+from vidkit.cli.training.inputs import parse_views
 from vidkit.errors import ConfigError
+
+EXAMPLE = "vidkit extract --data k400 --checkpoint runs/pre/checkpoints/last.pt --out features.parquet"
 
 
 def run(
-    data: Path,
-    checkpoint: Path,
-    out: Path,
-    *,
-    splits: Sequence[str] | None,
-    views: str | None,
-    stride: int | None,
-    batch_size: int,
-    workers: int,
-    device: str | None,
-    as_json: bool,
+    data: options.Data,
+    checkpoint: options.Checkpoint,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE.parquet", help="A row for each clip.")],
+    splits: Annotated[
+        list[str] | None,
+        typer.Option("--split", help="train, val or test; may be repeated. By default all.", show_default=False),
+    ] = None,
+    views: options.Views = None,
+    stride: options.Stride = None,
+    batch_size: options.ClipsAtATime = 16,
+    workers: options.LoaderProcesses = 2,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Extract, and say what was written."""
+    """Write the features of every clip of a dataset, by a pre-trained or fine-tuned model."""
     if os.environ.get("WORLD_SIZE", "1") != "1":  # all of them would write the same file
         raise ConfigError("extract works in one process", field="WORLD_SIZE", hint="start it without torchrun")
     from vidkit.train import extract

@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from vidkit.cli.training.evaluate import default_split
+import typer
+
+from vidkit.cli import options
+from vidkit.cli.training.inputs import default_split
+
+EXAMPLE = "vidkit masks --checkpoint runs/pre/checkpoints/last.pt --data k400 --out masks.png"
 
 
 def run(
-    checkpoint: Path,
-    *,
-    out: Path,
-    clip: Path | None,
-    data: Path | None,
-    split: str | None,
-    clips: int,
-    ratio: float | None,
-    mask: str | None,
-    seed: int,
-    stride: int | None,
-    device: str | None,
+    checkpoint: options.Checkpoint,
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="A .png or .gif file.")],
+    clip: Annotated[Path | None, typer.Option(metavar="FILE", help="A video file.", show_default=False)] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Or clips of a built dataset.", show_default=False)
+    ] = None,
+    split: options.Split = None,
+    clips: Annotated[int, typer.Option(help="Clips of the dataset.", min=1, max=24)] = 4,
+    ratio: Annotated[
+        float | None,
+        typer.Option(help="Share of tokens that is hidden; by default the training's.", show_default=False),
+    ] = None,
+    mask: Annotated[
+        str | None,
+        typer.Option(help="adaptive, tube, random or frame; by default the training's.", show_default=False),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    stride: options.Stride = None,
+    device: options.Device = None,
 ) -> int:
-    """Draw, and say what was drawn."""
+    """Draw what a pre-trained model sees: video, prediction, error, probability and mask, row by row."""
     from vidkit.train.pictures import mask_picture
 
     drawn = mask_picture(

@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
+
+from vidkit.cli import options
 from vidkit.cli.output import console, print_json
-from vidkit.cli.training.evaluate import parse_views
+from vidkit.cli.training.inputs import parse_views
 from vidkit.errors import ConfigError, display_path
 
 if TYPE_CHECKING:
     from vidkit.train.predict import FilePrediction
 
+EXAMPLE = "vidkit predict --checkpoint runs/ft/checkpoints/best.pt clip.mp4"
+
 
 def run(
-    checkpoint: Path,
-    files: Sequence[Path],
-    *,
-    views: str | None,
-    top: int,
-    stride: int | None,
-    device: str | None,
-    as_json: bool,
+    checkpoint: options.Checkpoint,
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Video files.")],
+    views: options.Views = None,
+    top: Annotated[int, typer.Option(help="Classes to name.", min=1)] = 5,
+    stride: options.Stride = None,
+    device: options.Device = None,
+    as_json: options.Json = False,
 ) -> int:
-    """Predict and print, file by file; 1 if one of them could not be used."""
+    """The most probable classes of video files, by a fine-tuned model; exit 1 if one cannot be decoded."""
     if top < 1:
         raise ConfigError(f"top is {top}; expected at least 1", field="--top")
     if not files:

@@ -1,1 +1,0 @@
-"""The command line: one module a command, in folders as the help groups them."""

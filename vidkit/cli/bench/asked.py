@@ -1,0 +1,54 @@
+"""What `vidkit ablate` was asked for: grids and studies take the same."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vidkit.cli.output import command_line
+from vidkit.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vidkit.settings.ablation import Grid, MeasureConfig
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Asked:
+    data: Path | None
+    out: Path
+    grid: Grid
+    presets: tuple[str, ...]
+    recipe: str | None
+    split: str
+    measure: MeasureConfig
+    jobs: int
+    resume: bool
+    dry_run: bool
+    memory_only: bool
+    changes: Sequence[str]
+    as_json: bool
+
+
+def check_changes(changes: Sequence[str], decided: Mapping[str, str]) -> None:
+    """
+    Args:
+        decided: settings (those that end in a dot: with all below them) that something else decides, and what.
+
+    Raises:
+        ConfigError: one of them among the `changes`, where it would have no effect.
+    """
+    for text in changes:
+        key = text.partition("=")[0].strip()
+        for name, instead in decided.items():
+            if key == name or (name.endswith(".") and key.startswith(name)):
+                raise ConfigError(f"{key} has no effect here", field="--set", hint=f"use {instead}")
+
+
+def say_stopped(what: str) -> None:
+    """How to go on after Ctrl-C; finished `what` are kept."""
+    words = command_line()
+    again = words if "--resume" in words else f"{words} --resume"
+    print(f"\nStopped; finished {what} are kept. Go on with:\n  {again}", file=sys.stderr)

@@ -1,0 +1,58 @@
+"""What the results of ablations and of studies, and a comparison, look like on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from vidkit.bench.report import compare_text
+from vidkit.bench.report import table as ablation
+from vidkit.bench.report.compare import Comparison
+from vidkit.bench.report.results import Results
+from vidkit.bench.studies import report as study
+from vidkit.bench.studies.report import Results as StudyResults
+from vidkit.cli.output import console
+
+
+def show_ablation(results: Results) -> None:
+    """The table on stdout, with what a reader needs beside it."""
+    of = ablation.lines(results)
+    columns, cells = ablation.table(of, brief=True)
+    _show(
+        ablation.title(results),
+        [(column.name, column.right) for column in columns],
+        cells,
+        ablation.notes(results, of),
+    )
+
+
+def show_study(results: StudyResults) -> None:
+    """The table on stdout, with what a reader needs beside it."""
+    columns, cells = study.table(results, brief=True)
+    _show(study.title(results), [(column.name, column.right) for column in columns], cells, study.notes(results))
+
+
+def show_comparison(found: Comparison) -> None:
+    """What changed, on stdout."""
+    columns, cells = compare_text.table(found)
+    _show(compare_text.title(found), [(name, False) for name in columns], cells, compare_text.notes(found))
+
+
+def _show(
+    title: str, columns: Sequence[tuple[str, bool]], cells: Iterable[Sequence[str]], notes: Iterable[str]
+) -> None:
+    """
+    Args:
+        columns: name, and whether its cells stand to the right.
+    """
+    out = console()
+    shown = Table(title=escape(title))
+    for name, right in columns:
+        shown.add_column(escape(name), justify="right" if right else "left", overflow="fold")
+    for row in cells:
+        shown.add_row(*(escape(cell) for cell in row))
+    out.print(shown)
+    for note in notes:
+        out.print(escape(note))

@@ -1,0 +1,27 @@
+"""What the commands that use a trained model read from their options alike."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vidkit.errors import ConfigError
+
+
+def default_split(data: Path) -> str:
+    """ "val", or "test" where only that one has clips."""
+    from vidkit.data.dataset import open_dataset
+
+    counts = open_dataset(data).facts["splits"]
+    return next((split for split in ("val", "test") if counts.get(split, {}).get("ok")), "val")
+
+
+def parse_views(text: str) -> tuple[int, int]:
+    """
+    >>> parse_views("5x3")
+    (5, 3)
+    """
+    match = re.fullmatch(r"([0-9]+)x([0-9]+)", text)
+    if match is None:
+        raise ConfigError(f"views is {text!r}; expected temporal x spatial, such as 5x3", field="--views")
+    return int(match.group(1)), int(match.group(2))
