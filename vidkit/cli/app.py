@@ -17,7 +17,6 @@ app = typer.Typer(
     cls=Commands,
     help="Action-video datasets as verified shards, and masked video pre-training that can be traced.",
     epilog="\b\nExample, on generated clips:\n  vidkit build-dataset\nOf each command: vidkit COMMAND --help",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,

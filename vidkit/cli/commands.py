@@ -118,20 +118,14 @@ class Command(TyperCommand):
     """Shows its options by panel: few screens, each about one thing."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
-        panels: dict[str, list[tuple[str, str]]] = {"Arguments": []}
-        rest: list[tuple[str, str]] = []
+        panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             shown = param.get_help_record(ctx)
             if shown is None:
                 continue
-            panel = getattr(param, "rich_help_panel", None)
-            if param.param_type_name == "argument":
-                panels["Arguments"].append(shown)
-            elif panel is None:
-                rest.append(shown)
-            else:
-                panels.setdefault(panel, []).append(shown)
-        for title, rows in {**panels, "Options": rest}.items():
+            kind = "Arguments" if param.param_type_name == "argument" else "Options"
+            panels.setdefault(getattr(param, "rich_help_panel", None) or kind, []).append(shown)
+        for title, rows in panels.items():
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)
@@ -147,6 +141,18 @@ class Commands(TyperGroup):
         for commands in self.panels.values():
             for name in commands:  # stand-ins: what is near to a mistyped name is looked for among them
                 self.commands[name] = TyperCommand(name)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if not args:  # help is what was wanted, so it goes to stdout; the code says that nothing was done
+            print(ctx.get_help())
+            ctx.exit(2)
+        return super().parse_args(ctx, args)
+
+    def get_help_option(self, ctx: Any) -> Any:
+        option = super().get_help_option(ctx)
+        if option is not None:
+            option.default = False  # for None typer asks pydantic, which takes longer to import than all the rest
+        return option
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         for commands in self.panels.values():
@@ -171,7 +177,7 @@ class _Bench(Commands):
 def load(name: str, entry: Entry) -> Any:
     """The command itself; its module is imported."""
     if not entry.module:
-        return _Bench(name=name, help=entry.about, no_args_is_help=True, rich_markup_mode=None)
+        return _Bench(name=name, help=entry.about, rich_markup_mode=None)
     module = importlib.import_module(entry.module)
     one = typer.Typer(add_completion=False, rich_markup_mode=None)
     one.command(name, cls=Command, epilog=f"\b\nExample:\n  {module.EXAMPLE}")(module.run)
