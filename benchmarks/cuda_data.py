@@ -29,7 +29,7 @@ def motions(work: Path, clips: int, classes: int = 40) -> Path:
     Raises:
         SystemExit: it could not be built.
     """
-    from vidkit.cli.datasets.synth import draw_beside
+    from vidkit.cli.datasets.drawn import draw_beside
 
     built = work / "motions"
     if not (built / "dataset.json").exists() or read_facts(built)["status"] != "complete":

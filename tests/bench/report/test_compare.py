@@ -12,7 +12,7 @@ import pytest
 
 from tests.bench.made_rows import planned, predictions, row
 from tests.bench.report.test_table import folder
-from tests.cli.test_train import command
+from tests.cli.typed import command
 from tests.reference import ref_significance as reference
 from vidkit.bench.ablate.rows import Plan, PlannedCell, Row, write_plan
 from vidkit.bench.report import compare_text, estimates

@@ -13,7 +13,7 @@ from PIL import Image
 
 from tests.bench.made_rows import planned, row
 from tests.bench.report.test_table import folder
-from tests.cli.test_train import command
+from tests.cli.typed import command
 from tests.train import small
 from vidkit.bench.ablate.rows import PlannedCell, Row
 from vidkit.bench.report import mask_pictures

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 
-from tests.cli.test_app import Run, vidkit  # noqa: F401
+from tests.cli.typed import Run, vidkit  # noqa: F401
 from tests.data.synth.generated import files, frames_and_size, videos
 from tests.reference.ref_motion import motion_features, nearest_mean_accuracy, still_features
 from vidkit.data.dataset import read_facts

@@ -39,14 +39,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("bench") / "data", clips, name="small")
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def told(data: Path, capsys: pytest.CaptureFixture[str], **given: Any) -> dict[str, Any]:
     assert command.run(data, **{**DEFAULTS, **given, "as_json": True}) == 0
     said = capsys.readouterr()

@@ -7,36 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
-from tests.cli.test_train import TINY, command, settings
+from tests.cli.typed import MICRO, TINY, command, settings
 from tests.train import small
 from vidkit.cli.app import main
 from vidkit.cli.bench import ablate
-from vidkit.cli.datasets import build_dataset, synth
-
-MICRO = settings(
-    [
-        *(f"pretrain.{text}" for text in TINY),
-        "pretrain.optim.epochs=1",
-        "pretrain.optim.warmup_epochs=0",
-        "pretrain.optim.batch_size=4",
-        "pretrain.data.cache=none",
-        "finetune.optim.epochs=1",
-        "finetune.optim.warmup_epochs=0",
-        "finetune.optim.batch_size=4",
-        "finetune.data.cache=none",
-        "test.views=[1, 1]",
-    ]
-)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Any:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+from vidkit.cli.datasets import build_dataset, drawn
 
 
 @pytest.fixture(scope="module")
@@ -117,13 +93,13 @@ def test_without_data_the_demo_is_built_once(
         assert (kind, clips) == ("demo", 1200)
         return out.with_name("drawn")
 
-    def build(spec: str, *, out: Path, folders: dict[str, Path], **options: Any) -> int:
-        asked.append((spec, out, folders))
+    def build(spec: str, *, out: Path, source: list[str], **options: Any) -> int:
+        asked.append((spec, out, source))
         small.dataset(out, train=9, val=6)
         print("on the way")
         return 0
 
-    monkeypatch.setattr(synth, "draw_beside", draw)
+    monkeypatch.setattr(drawn, "draw_beside", draw)
     monkeypatch.setattr(build_dataset, "run", build)
     out = tmp_path / "out"
     given = ["ablate", "--mask", "random", "--ratio", 0.98, "--out", out, "--steps", 0, *MICRO, "--json"]
@@ -134,11 +110,11 @@ def test_without_data_the_demo_is_built_once(
     assert "patches of 4 pixels instead of 8, in every cell: 32 tokens are too few for a ratio of 0.98" in said.err
     assert "recipe tiny" in said.err
     assert command(monkeypatch, *given, "--resume") == 0
-    assert asked == [("demo", out / "data", {"demo": out / "drawn"})]
+    assert asked == [("demo", out / "data", [f"demo={out / 'drawn'}"])]
 
 
 def test_the_demo_could_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(synth, "draw_beside", lambda out, kind, clips: out)
+    monkeypatch.setattr(drawn, "draw_beside", lambda out, kind, clips: out)
     monkeypatch.setattr(build_dataset, "run", lambda *args, **kwargs: 1)
     assert command(monkeypatch, "ablate", "--out", tmp_path / "out") == 1
 
@@ -221,7 +197,7 @@ def test_results_are_read_without_torch(tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    code = "import sys; import vidkit.cli.bench.report; print('torch' in sys.modules)"
+    code = "import sys; import vidkit.bench.report.html, vidkit.cli.bench.tables; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

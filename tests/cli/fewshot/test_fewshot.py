@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.cli import typed
 from tests.data.tinyset import Clip, build
 from tests.train import saved, small
-from vidkit.cli.app import main
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, DatasetError
 from vidkit.fewshot import selftest
@@ -42,14 +42,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("data") / "d", clips)
 
 
-def said(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object
-) -> tuple[int, str, str]:
-    monkeypatch.setattr("sys.argv", ["vidkit", "fewshot", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    captured = capsys.readouterr()
-    return int(ended.value.code or 0), captured.out, captured.err
+def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *words: object) -> typed.Said:
+    return typed.said(monkeypatch, capsys, "fewshot", *words)
 
 
 def test_pixels_are_averages_of_the_stored_frames(built: Path, tmp_path: Path) -> None:
@@ -145,10 +139,7 @@ def test_a_list_of_episodes_brings_its_settings(
 ) -> None:
     listed = tmp_path / "list.jsonl"
     words = ["--way", 3, "--query", 2, "--episodes", 7, "--shares", "0.4,0.2,0.4", "--out", listed]
-    monkeypatch.setattr("sys.argv", ["vidkit", "episodes", str(built), *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert not ended.value.code
+    assert typed.command(monkeypatch, "episodes", built, *words) == 0
     capsys.readouterr()
     given = ["--data", built, "--episodes-list", listed, "--workers", 0, "--cache", tmp_path, "--json"]
     code, text, _ = said(monkeypatch, capsys, *given, "--learner", "nn")
@@ -266,9 +257,7 @@ def test_a_list_that_cannot_be_is_told_before_the_encoder_runs(
 ) -> None:
     listed = tmp_path / "list.jsonl"
     words = ["--way", 2, "--query", 2, "--shares", "0.4,0.2,0.4", "--meta-split", "train", "--out", listed]
-    monkeypatch.setattr("sys.argv", ["vidkit", "episodes", str(built), *map(str, words)])
-    with pytest.raises(SystemExit):
-        main()
+    assert typed.command(monkeypatch, "episodes", built, *words) == 0
     capsys.readouterr()
     cache = tmp_path / "cache"
     code, _, err = said(monkeypatch, capsys, "--data", built, "--episodes-list", listed, "--cache", cache)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli.typed import said
 from vidkit.bench.regress import exact as regress_exact
 from vidkit.bench.regress import ratios as regress_ratios
-from vidkit.bench.regress.compare import Measured, read_baseline
+from vidkit.bench.regress.compare import SECTIONS, Measured, read_baseline
 from vidkit.bench.regress.ratios import Contest, hold, left_out
-from vidkit.cli.app import main
 from vidkit.cli.bench import regress as command
 from vidkit.models import masking
 
@@ -71,12 +70,7 @@ def run(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
 
     def run(*words: str) -> tuple[int, str, str]:
         """(exit code, stdout, stderr)"""
-        line = ["vidkit", "bench", "regress", "--baseline", str(tmp_path / "regress.json"), *words]
-        monkeypatch.setattr(sys, "argv", line)
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return int(ended.value.code or 0), said.out, said.err
+        return said(monkeypatch, capsys, "bench", "regress", "--baseline", tmp_path / "regress.json", *words)
 
     return run
 
@@ -276,7 +270,5 @@ def test_nothing_is_left_behind(run: Run, tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_default_is_the_repositorys() -> None:
     import inspect
 
-    from vidkit.cli._bench import regress
-
-    assert inspect.signature(regress).parameters["baseline"].default == Path("benchmarks/results/regress.json")
-    assert command.SECTIONS == ("exact", "ratios")
+    assert inspect.signature(command.run).parameters["baseline"].default == Path("benchmarks/results/regress.json")
+    assert SECTIONS == ("exact", "ratios")

@@ -10,27 +10,13 @@ from typing import Any
 import pytest
 
 from tests.bench.studies import made as studies
-from tests.cli.test_train import TINY, command, settings
-from vidkit.cli.bench import ablate
+from tests.cli.typed import MICRO, command, settings
+from vidkit.cli.bench import report
 from vidkit.cli.bench import studies as commands
-from vidkit.cli.datasets import build_dataset, synth
+from vidkit.cli.bench.asked import Asked
+from vidkit.cli.datasets import build_dataset, drawn
 from vidkit.errors import BuildError, ConfigError
 from vidkit.settings.ablation import Study
-
-MICRO = settings(
-    [
-        *(f"pretrain.{text}" for text in TINY),
-        "pretrain.optim.epochs=1",
-        "pretrain.optim.warmup_epochs=0",
-        "pretrain.optim.batch_size=4",
-        "pretrain.data.cache=none",
-        "finetune.optim.epochs=1",
-        "finetune.optim.warmup_epochs=0",
-        "finetune.optim.batch_size=4",
-        "finetune.data.cache=none",
-        "test.views=[1, 1]",
-    ]
-)
 
 
 @pytest.fixture(scope="module")
@@ -64,16 +50,16 @@ def test_a_study_from_a_command_to_its_files(
         assert (out / name).exists()
 
     files = {name: tmp_path / f"t.{name}" for name in ("csv", "markdown", "html")}
-    assert commands.report([out], as_json=False, **files) == 0
+    assert report.run([out], as_json=False, **files) == 0
     assert "3 of 3" in capsys.readouterr().out
     assert len(files["csv"].read_text().splitlines()) == 1 + 5 * 3 - 1, "nothing was trained for the mean colour"
     assert files["html"].read_text() == (out / "report.html").read_text()
-    assert commands.report([out], csv=None, markdown=None, html=None, as_json=True) == 0
+    assert report.run([out], csv=None, markdown=None, html=None, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["study"] == "reconstruction"
     with pytest.raises(ConfigError, match="studies have tables of their own"):
-        commands.report([out, out], csv=None, markdown=None, html=None, as_json=False)
+        report.run([out, out], csv=None, markdown=None, html=None, as_json=False)
     with pytest.raises(ConfigError, match="--compare is for grids"):
-        commands.report([out, out], csv=None, markdown=None, html=None, as_json=False, compare=True)
+        report.run([out, out], csv=None, markdown=None, html=None, as_json=False, compare=True)
 
 
 def test_three_seeds_where_none_is_named(
@@ -157,7 +143,7 @@ def test_generated_clips_have_settings_of_their_own(built: Path, tmp_path: Path)
     from vidkit.settings.ablation import Grid, MeasureConfig
 
     how: dict[str, Any] = dict.fromkeys(("resume", "dry_run", "memory_only", "as_json"), False)
-    options = ablate.Options(
+    options = Asked(
         data=None,
         out=tmp_path,
         grid=Grid(),
@@ -182,15 +168,15 @@ def test_generated_clips_where_no_data_is_given(
 ) -> None:
     asked: list[Any] = []
 
-    def build(name: str, *, out: Path, folders: dict[str, Path], **options: Any) -> int:
-        asked.append((name, list(folders)))
+    def build(name: str, *, out: Path, source: list[str], **options: Any) -> int:
+        asked.append((name, [word.partition("=")[0] for word in source]))
         if len(asked) > 1:
             return 1
         studies.dataset(out)
         return 0
 
     monkeypatch.setattr(build_dataset, "run", build)
-    monkeypatch.setattr(synth, "draw_beside", lambda out, kind, **options: out.with_name(kind))
+    monkeypatch.setattr(drawn, "draw_beside", lambda out, kind, **options: out.with_name(kind))
     assert commands.embedded(study, tmp_path / "data") == tmp_path / "data"
     assert commands.embedded(study, tmp_path / "data") == tmp_path / "data"
     assert asked == [(spec, [spec])]

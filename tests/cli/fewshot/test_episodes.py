@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.cli import typed
 from tests.fewshot.episodes.made import alone, clip, of_class, write
-from vidkit.cli.app import app, main
 from vidkit.cli.fewshot import episodes as command
 from vidkit.errors import ConfigError, DatasetError
 from vidkit.fewshot.episodes.class_split import split_classes, write_class_split
 from vidkit.fewshot.episodes.draw import open_labelled
 from vidkit.fewshot.episodes.lists import read_episodes
-
-COMMANDS = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
 
 DEFAULTS: dict[str, Any] = {
     "out": None,
@@ -142,12 +139,8 @@ def test_an_empty_split_and_no_dataset(data: Path, tmp_path: Path) -> None:
 def test_the_command_line_passes_everything_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def said(*words: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["vidkit", "episodes", str(data), *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
+    def said(*words: object) -> typed.Said:
+        return typed.said(monkeypatch, capsys, "episodes", data, *words)
 
     few = ("--way", "2", "--shot", "2", "--query", "3", "--episodes", "7", "--shares", "0.5,0,0.5")
     code, out, _ = said(

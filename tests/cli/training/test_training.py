@@ -10,36 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.cli.typed import TINY, command, settings
 from tests.data.tinyset import Clip, build
 from tests.train import saved, small
 from vidkit.cli.app import main
-from vidkit.cli.training.runs import default_recipe
+from vidkit.cli.training.recipe import default_recipe
 from vidkit.models import checkpoints
-
-TINY = [
-    "model.encoder.frames=4",
-    "model.encoder.size=32",
-    "model.encoder.width=32",
-    "model.encoder.depth=2",
-    "model.encoder.heads=2",
-    "model.encoder.patch=8",
-    "model.encoder.positions=1d",  # other projects know no others
-    "model.decoder.width=16",
-    "model.decoder.depth=1",
-    "model.decoder.heads=2",
-    "model.sampler.heads=2",
-]
-
-
-def command(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
-    monkeypatch.setattr("sys.argv", ["vidkit", *map(str, words)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    return int(ended.value.code or 0)
-
-
-def settings(pairs: list[str]) -> list[str]:
-    return [word for pair in pairs for word in ("--set", pair)]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,1 @@
+from tests.cli.typed import vidkit as vidkit
