@@ -44,6 +44,7 @@ MOST_MODULES = 16
 #: own, and from no other in its line. A module is of the longest name here that holds it; `vidkit.data` itself is
 #: for the few modules that lie there without a folder.
 ROOMS = (
+    ("vidkit.lazy",),
     ("vidkit.errors", "vidkit"),
     ("vidkit.settings",),
     ("vidkit.data",),

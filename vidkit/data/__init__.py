@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from vidkit.lazy import names_from
 
 if TYPE_CHECKING:
     from vidkit.data.load.batch import ClipBatch as ClipBatch
@@ -23,10 +25,5 @@ _HOMES = {
 __all__ = ["ClipBatch", "ClipDataset", "ClipLoader", "ClipSample", "collate", "stream"]
 
 
-def __getattr__(name: str) -> Any:
-    # imported on first use: building a dataset must not wait for a decoder, let alone torch
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+# imported on first use: building a dataset must not wait for a decoder, let alone torch
+__getattr__ = names_from(__name__, _HOMES)

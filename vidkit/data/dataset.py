@@ -11,6 +11,7 @@ out/.build/          state of a build that has not finished
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,12 +52,13 @@ class BuiltDataset:
         return read_ledger(self.root / CLIPS_PARQUET, columns)
 
 
-def open_dataset(root: Path) -> BuiltDataset:
+def open_dataset(root: str | os.PathLike[str]) -> BuiltDataset:
     """Open a finished dataset.
 
     Raises:
         DatasetError: no dataset there, unfinished, damaged, or written in a newer format.
     """
+    root = Path(root)
     facts = read_facts(root)
     if facts["status"] != "complete":
         raise DatasetError(

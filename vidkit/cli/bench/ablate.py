@@ -17,7 +17,7 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.bench.ablate.cells import Job, Wanted
-    from vidkit.settings.recipes import Recipe
+    from vidkit.settings import Recipe
 
 EXAMPLE = "vidkit ablate --data k400 --mask adaptive --mask tube --ratio 0.9 --seed 0 --seed 1 --out ablation"
 
@@ -143,7 +143,7 @@ def run(
     Exit 1 if a cell failed; the others have their rows nevertheless.
     """
     from vidkit.bench.studies.specs import chosen
-    from vidkit.settings.ablation import Grid, MeasureConfig
+    from vidkit.settings import Grid, MeasureConfig
 
     lists: dict[str, Any] = {
         "masks": mask,
@@ -213,7 +213,7 @@ def _check(asked: Asked) -> None:
 
 def _recipe(asked: Asked) -> tuple[str, Recipe]:
     from vidkit.cli.training.recipe import fitting, recipe_named
-    from vidkit.settings.plain import changed
+    from vidkit.settings import changed
 
     name = asked.recipe
     if name is None:

@@ -12,7 +12,7 @@ from vidkit.cli.output import command_line
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vidkit.settings.ablation import Grid, MeasureConfig
+    from vidkit.settings import Grid, MeasureConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -18,8 +18,7 @@ from vidkit.bench.studies.work import Settings
 from vidkit.cli.bench.asked import Asked
 from vidkit.cli.output import console, print_json
 from vidkit.data.dataset import DATASET_JSON, open_dataset
-from vidkit.settings.ablation import Study
-from vidkit.settings.model import ClassifierConfig
+from vidkit.settings import ClassifierConfig, Study
 
 
 def show_cells(asked: Asked, name: str, jobs: Sequence[Job]) -> int:
@@ -90,7 +89,7 @@ def _hours(jobs: Sequence[Job], data: Path | None, name: str) -> tuple[Mapping[s
 
 
 def _as_plain(job: Job, hours: Mapping[str, float], peaks: Mapping[Any, int]) -> dict[str, Any]:
-    from vidkit.settings.plain import to_plain
+    from vidkit.settings import to_plain
 
     return {
         **to_plain(job.planned),

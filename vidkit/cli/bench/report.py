@@ -92,7 +92,7 @@ def write_page(html: Path, results: Results, data: Path | None) -> None:
 def as_plain(results: Results) -> dict[str, object]:
     """What --json prints of an ablation."""
     from vidkit.bench.report.table import plain
-    from vidkit.settings.plain import to_plain
+    from vidkit.settings import to_plain
 
     return {
         "dataset": results.dataset,

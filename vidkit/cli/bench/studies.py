@@ -14,7 +14,7 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.bench.studies.work import Settings
-    from vidkit.settings.ablation import Study
+    from vidkit.settings import Study
 
 #: The generated clips for few-shot learning, which needs many classes: kind (and spec), classes, clips of each.
 #: ("motions", 48, 40) is harder: there the recipe `tiny` stays at chance, and so does everything that builds on it.
@@ -110,7 +110,7 @@ def embedded(study: Study, out: Path) -> Path:
 
 
 def _check(asked: Asked, study: Study) -> None:
-    from vidkit.settings.ablation import MeasureConfig
+    from vidkit.settings import MeasureConfig
 
     if asked.memory_only:
         raise ConfigError(
@@ -136,7 +136,7 @@ def _check(asked: Asked, study: Study) -> None:
 def _settings(asked: Asked) -> tuple[str, Settings]:
     from vidkit.bench.studies.work import settings_of
     from vidkit.cli.training.recipe import fitting, recipe_named
-    from vidkit.settings.plain import changed
+    from vidkit.settings import changed
 
     name = asked.recipe or ("tiny" if asked.data is None else fitting(asked.data))
     settings = settings_of(recipe_named(name))

@@ -164,8 +164,10 @@ def run(
     from rich.markup import escape
 
     from vidkit.cli.datasets import plan_report
+    from vidkit.data.build.build import Interrupted
+    from vidkit.data.build.planned import build, check_transcoder
     from vidkit.data.plan.planning import Request, choose_spec, prepare
-    from vidkit.settings.encode import SourceOptions
+    from vidkit.settings import SourceOptions
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
     log = console(stderr=True)
@@ -189,8 +191,7 @@ def run(
         limit=limit,
         transcoder=transcoder,
     )
-    if request.transcoder not in ("pyav", "ffmpeg"):
-        raise ConfigError(f"--transcoder is {request.transcoder!r}; expected pyav or ffmpeg")
+    check_transcoder(transcoder)
     workers = workers or cores()
     chosen = None if spec == "demo" and not folders else choose_spec(request)
     if chosen is None:
@@ -211,7 +212,11 @@ def run(
         )
     if dry_run:
         return _finish_dry_run(prepared, strict=strict, as_json=as_json)
-    built = _build(prepared, request, out, workers, timeout, retry_failed, log)
+    try:
+        built = build(prepared, out, workers=workers, timeout_s=timeout, retry_failed=retry_failed)
+    except (Interrupted, KeyboardInterrupt):
+        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(command_line())}")
+        raise SystemExit(130) from None
     reasons = _reasons(built, strict=strict, forbid_leaks=forbid_leaks, max_failures=max_failures)
     if as_json:
         print_json(
@@ -260,44 +265,6 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
     clips = draw_beside(out, "demo", workers=workers)
     spec = load_spec("demo")
     return replace(request, spec="demo"), (spec, {"demo": clips}), out
-
-
-def _build(
-    prepared: Prepared, request: Request, out: Path, workers: int, timeout: float, retry_failed: bool, log: Console
-) -> Built:
-    from functools import partial
-
-    from rich.markup import escape
-
-    from vidkit.data.build.build import BuildSettings, Interrupted, build
-    from vidkit.data.media.transcode import encoder_fingerprint
-    from vidkit.data.plan.planning import describe, identity
-    from vidkit.data.progress import Progress
-
-    encoder = encoder_fingerprint()
-    if request.transcoder == "ffmpeg":
-        from vidkit.data.media.transcode_ffmpeg import fingerprint
-
-        encoder = fingerprint()
-    settings = BuildSettings(
-        out=out,
-        roots=prepared.roots,
-        encode=prepared.spec.encode,
-        strict_decode=request.strict_decode,
-        transcoder=request.transcoder,
-        follow_symlinks=request.options.follow_symlinks,
-        timeout_s=timeout,
-        workers=workers,
-        retry_failed=retry_failed,
-    )
-    try:
-        with Progress("building", prepared.table.num_rows) as progress:
-            return build(
-                prepared.table, settings, identity(prepared, encoder), partial(describe, prepared), progress
-            )
-    except (Interrupted, KeyboardInterrupt):
-        log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(command_line())}")
-        raise SystemExit(130) from None
 
 
 def _reasons(built: Built, *, strict: bool, forbid_leaks: bool, max_failures: float) -> list[str]:

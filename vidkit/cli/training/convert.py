@@ -116,7 +116,7 @@ def with_labels(checkpoint: Checkpoint, data: Path, source: Path) -> Checkpoint:
         DatasetError: no finished dataset.
     """
     from vidkit.data.dataset import open_dataset
-    from vidkit.settings.model import ClassifierConfig
+    from vidkit.settings import ClassifierConfig
 
     label_map = open_dataset(data).facts["label_map"]
     classes = list(label_map["base_labels" if label_map["rule"] == "multi-hot" else "classes"])

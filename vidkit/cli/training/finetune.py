@@ -16,7 +16,7 @@ from vidkit.cli.training import runs
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vidkit.settings.train import FinetuneConfig
+    from vidkit.settings import FinetuneConfig
 
 EXAMPLE = "vidkit finetune --data k400 --out runs/ft --init runs/pre/checkpoints/last.pt"
 
@@ -50,7 +50,7 @@ def run(
 ) -> int:
     """Train a classifier, from a pre-trained encoder or from scratch."""
     from vidkit.data.load.split import open_split
-    from vidkit.settings.plain import changed
+    from vidkit.settings import changed
 
     named = {
         "data.label_fraction": label_fraction,

@@ -36,7 +36,7 @@ def run(
     as_json: options.Json = False,
 ) -> int:
     """Pre-train a masked autoencoder (AdaMAE) on a built dataset."""
-    from vidkit.settings.plain import changed
+    from vidkit.settings import changed
 
     named = {
         "model.mask.strategy": mask,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vidkit.settings.recipes import Recipe
+    from vidkit.settings import Recipe
 
 
 def recipe_named(name: str) -> Recipe:
@@ -16,7 +16,7 @@ def recipe_named(name: str) -> Recipe:
     Raises:
         ConfigError: there is none of that name.
     """
-    from vidkit.settings.recipes import RECIPES
+    from vidkit.settings import RECIPES
 
     if name not in RECIPES:
         raise ConfigError(f"there is no recipe {name!r}", field="--recipe", hint="choose " + ", ".join(RECIPES))

@@ -7,6 +7,7 @@ compared with one another. Damage is reported, never raised.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ _AHEAD = 4
 
 
 def verify(
-    root: Path,
+    root: str | os.PathLike[str],
     *,
     sample: int | None = None,
     workers: int = 1,
@@ -54,6 +55,7 @@ def verify(
     Raises:
         DatasetError: there is no dataset in the folder, or a newer vidkit wrote it.
     """
+    root = Path(root)
     report = Report()
     facts = _facts(root, report)
     if facts is not None and facts.get("status") != "complete":

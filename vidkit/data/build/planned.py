@@ -1,0 +1,108 @@
+"""From sources on disk to a built dataset, in two calls: `plan`, `build`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from vidkit.data.build.build import BuildSettings, Built
+from vidkit.data.build.build import build as build_table
+from vidkit.data.plan.planning import Prepared, Request, choose_spec, describe, identity, prepare
+from vidkit.data.progress import Progress
+from vidkit.errors import ConfigError
+from vidkit.settings.encode import SourceOptions
+
+TRANSCODERS = ("pyav", "ffmpeg")
+
+
+def plan(
+    spec: str | os.PathLike[str],
+    folders: Mapping[str, str | os.PathLike[str]],
+    *,
+    annotations: Sequence[str | os.PathLike[str]] = (),
+    options: SourceOptions | None = None,
+    **how: Any,
+) -> Prepared:
+    """Read what is on disk and lay out every clip that is to be built; nothing is decoded.
+
+    Args:
+        spec: name of a dataset ("k400", "ssv2", "tinyvirat", "composite-518", ...), or a spec file's path.
+        folders: source -> folder, such as {"kinetics": "/data/kinetics"}.
+        annotations: folders of annotations that do not lie beside the videos.
+        options: about reading sources; by default as the command line's.
+        how: `size`, `frames`, `fps`, `clips_per_shard`, `limit`, `strict_decode` and `transcoder` ("pyav" or
+            "ffmpeg"), as of `vidkit build-dataset`.
+
+    Raises:
+        ConfigError: an unknown spec or source, no folder, a setting that cannot be.
+        AnnotationError: a file or row that is not as its dataset's.
+    """
+    request = Request(
+        spec=os.fspath(spec),
+        folders={name: Path(folder) for name, folder in folders.items()},
+        annotations=tuple(Path(folder) for folder in annotations),
+        data=Path(os.devnull),  # only what is named
+        options=options or SourceOptions(),
+        **how,
+    )
+    check_transcoder(request.transcoder)
+    chosen = choose_spec(request)
+    assert chosen is not None  # a spec is named
+    return prepare(*chosen, request)
+
+
+def check_transcoder(name: str) -> None:
+    """
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if name not in TRANSCODERS:
+        raise ConfigError(f"--transcoder is {name!r}; expected {' or '.join(TRANSCODERS)}")
+
+
+def build(
+    planned: Prepared,
+    out: str | os.PathLike[str],
+    *,
+    workers: int = 1,
+    timeout_s: float = 120.0,
+    retry_failed: bool = False,
+    quiet: bool = False,
+) -> Built:
+    """Make the planned dataset in a folder, or go on with it there. Clips that fail are rows of the ledger.
+
+    Args:
+        planned: of `plan`.
+        workers: processes that transcode. The bytes do not depend on it.
+        timeout_s: seconds that one clip may take.
+        retry_failed: try the failed and missing clips of a finished build again.
+        quiet: no progress on stderr.
+
+    Raises:
+        BuildError: another build is at work in the folder, or one of other settings; a full disk.
+        Interrupted: Ctrl-C; what is done is kept, and the same call goes on.
+    """
+    of = planned.settings
+    if of["transcoder"] == "ffmpeg":
+        from vidkit.data.media.transcode_ffmpeg import fingerprint
+    else:
+        from vidkit.data.media.transcode import encoder_fingerprint as fingerprint
+    encoder = fingerprint()
+    settings = BuildSettings(
+        out=Path(out),
+        roots=planned.roots,
+        encode=planned.spec.encode,
+        strict_decode=of["strict_decode"],
+        transcoder=of["transcoder"],
+        follow_symlinks=of["follow_symlinks"],
+        timeout_s=timeout_s,
+        workers=workers,
+        retry_failed=retry_failed,
+    )
+    with Progress("building", planned.table.num_rows, quiet=quiet) as progress:
+        return build_table(
+            planned.table, settings, identity(planned, encoder), partial(describe, planned), progress
+        )
