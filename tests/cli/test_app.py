@@ -72,7 +72,7 @@ def test_all_commands_together_import_nothing_slow(tmp_path: Path) -> None:
     modules = set(got.stdout.split())
     assert not modules & SLOW
     ours = {name for name in modules if name.split(".")[0] == "vidkit" and not name.startswith("vidkit.cli")}
-    assert ours == {"vidkit", "vidkit.errors"}
+    assert ours == {"vidkit", "vidkit.errors", "vidkit.lazy"}
 
 
 @each_command

@@ -399,11 +399,10 @@ def test_building_imports_no_torch(mine: Callable[..., list[str]], tmp_path: Pat
     assert _python(child, cwd=tmp_path).stdout.strip() == "[]", "each worker process pays for what it imports"
 
 
-def test_the_module_runs_as_the_command(tmp_path: Path, mine: Callable[..., list[str]]) -> None:
-    got = builds.vidkit(*mine(), "--json", cwd=tmp_path)
-    assert got.returncode == 0, got.stderr
-    assert json.loads(got.stdout)["counts"]["ok"] == 8
-    assert builds.vidkit("build-dataset", "k4", cwd=tmp_path).returncode == 2
+def test_the_module_runs_as_the_command(tmp_path: Path) -> None:
+    got = builds.vidkit("build-dataset", "k4", cwd=tmp_path)
+    assert (got.returncode, got.stdout) == (2, "")
+    assert got.stderr.startswith("vidkit: ")
     assert builds.vidkit("--version", cwd=tmp_path).stdout.strip().count(".") == 2
 
 

@@ -103,7 +103,9 @@ def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 72, missing=2, broken=2)
     whole = {}
     context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["vidkit.cli.datasets.build_dataset", "pandas", __name__])
+    context.set_forkserver_preload(
+        ["vidkit.cli.datasets.plan_report", "vidkit.data.build.planned", "pandas", __name__]
+    )
 
     def start(out: Path, workers: int) -> Any:
         words = arguments(source, out, per_shard=9, workers=workers)

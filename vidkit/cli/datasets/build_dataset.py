@@ -152,7 +152,7 @@ def run(
 
     Exit 1 above --max-failures, for a --strict difference and for a leak where --forbid-leaks is given.
     """
-    folders = {
+    flags = {
         "kinetics": kinetics,
         "minikinetics": minikinetics,
         "ssv2": ssv2,
@@ -160,7 +160,7 @@ def run(
         "demo": demo,
         "motions": motions,
     }
-    given = {name: path for name, path in folders.items() if path is not None} | _named_folders(source or ())
+    folders = {name: path for name, path in flags.items() if path is not None} | _named_folders(source or ())
     from rich.markup import escape
 
     from vidkit.cli.datasets import plan_report
@@ -173,7 +173,7 @@ def run(
     log = console(stderr=True)
     request = Request(
         spec=spec,
-        folders=given,
+        folders=folders,
         annotations=tuple(annotations or ()),
         data=Path(os.environ.get(DATA_VARIABLE) or "data"),
         options=SourceOptions(
