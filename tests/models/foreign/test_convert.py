@@ -365,7 +365,9 @@ class Arguments(argparse.Namespace):
 def test_other_classes_are_named(tmp_path: Path, zipped: bool) -> None:
     value = {"model": VIDEOMAE, "args": Arguments(lr=1)}
     torch.save(value, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ConfigError, match=r"run code to be restored: tests\.models\.foreign\.test_convert\.Arguments\n"):
+    with pytest.raises(
+        ConfigError, match=r"run code to be restored: tests\.models\.foreign\.test_convert\.Arguments\n"
+    ):
         foreign.read_foreign(tmp_path / "bad.pth", **TOLD)
 
 
