@@ -53,6 +53,12 @@ LEDGER_SCHEMA = pa.schema(
     ]
 )
 
+#: Columns that key.json repeats beside each clip: the labels under every reading, and what a loader must know.
+SAMPLE = (
+    *("clip_id", "source", "split", "labels", "class_id", "class_name", "multi_hot", "group"),
+    *("frames", "fps", "duration_s", "width", "height"),
+)
+
 SPLITS = ("train", "val", "test")
 
 

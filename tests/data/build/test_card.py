@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import re
@@ -9,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 from tests.data import tiny_dataset
 from vidkit.data.build.card import bytes_words, render
@@ -61,6 +65,52 @@ def test_no_markup_from_names_and_notes(facts: Any, shards: Any) -> None:
     assert "- Label sets | with a bar, and &lt;b>markup" in card
 
 
+PARTS = [*"|\\`*_~[]()<>&;#!+-=.1a \n", "<b>", "&lt;", "](x)", "``", "\\|", "a_b", "__", "- ", "1. "]
+TEXTS = st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=30)
+NAMES = (TEXTS | st.lists(st.sampled_from(PARTS), min_size=1, max_size=8).map("".join)).filter(str.strip)
+
+
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(NAMES)
+def test_a_name_is_shown_as_it_is(facts: Any, shards: Any, name: str) -> None:
+    """Whatever stands in it: in a table, in a list, in code, as a Markdown reader shows them."""
+    facts = copy.deepcopy(facts)
+    facts["folded"] = [{"label_set": name, "into": name, "clips": 2}]
+    facts["absent"] = {"classes": [name], "notes": [name]}
+    facts["sources"]["kinetics"]["matching"]["notes"] = [name]
+    facts["settings"] = {**facts["settings"], "name": name, name: 1}
+    shown = " ".join(name.split())
+    _, _, body = render(facts, shards).split("---\n", 2)
+    found = texts(body)
+    assert [shown, "2", shown] in found, "a table of label sets"
+    assert ["name", shown] in found, "a setting's value"
+    assert [shown, "1"] in found, "a setting's name, as code"
+    assert found.count([shown]) == 2, "two items of lists"
+    assert [f"Classes without a clip: 1 ({shown})"] in found
+
+
+def texts(markdown: str) -> list[list[str]]:
+    """What a reader sees: of each row of a table its cells, of each other block its text."""
+    reader = MarkdownIt("commonmark").enable(["table", "strikethrough"])
+    rows: list[list[str]] = []
+    row: list[str] | None = None
+    for token in reader.parse(markdown):
+        if token.type == "tr_open":
+            row = []
+        elif token.type == "tr_close" and row is not None:
+            rows.append(row)
+            row = None
+        elif token.type == "inline":
+            kinds = {child.type for child in token.children or []}
+            plain = {"text", "text_special", "code_inline", "softbreak", "strong_open", "strong_close"}
+            text = "".join(c.content for c in token.children or []) if kinds <= plain else f"markup: {kinds}"
+            if row is None:
+                rows.append([text])
+            else:
+                row.append(text)
+    return rows
+
+
 def test_every_table_is_rectangular(facts: Any, shards: Any) -> None:
     tables = re.findall(r"(?:^\|.*\n)+", render(facts, shards), re.MULTILINE)
     assert len(tables) >= 8
@@ -81,17 +131,24 @@ def test_deterministic_without_places_or_times(facts: Any, shards: Any, root: Pa
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # the snippets open files as people do in a notebook
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_the_code_in_it_runs(facts: Any, shards: Any, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_in_it_runs(
+    facts: Any, shards: Any, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(root)
+    pytest.importorskip("datasets", reason="needs Hugging Face's datasets: pip install 'vidkit[hf]'")
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    (root / "README.md").write_text(render(facts, shards), encoding="utf-8")
     blocks = re.findall(r"```python\n(.*?)```", render(facts, shards), re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 4
     clips = []
     for block in blocks:
         names: dict[str, Any] = {}
         exec(block, names)
         clips.append(names["clip"])
         assert clips[-1][4:8] == b"ftyp"
-    assert len(clips) == 2
+    assert len(clips) == 4
 
 
 def test_a_plain_dataset_has_no_empty_sections(facts: Any, shards: Any) -> None:
@@ -105,7 +162,7 @@ def test_a_plain_dataset_has_no_empty_sections(facts: Any, shards: Any) -> None:
     assert "## Clips that could not be used\n\nNone.\n" in card
     assert "No group (original video) and no file is in two splits." in card
     assert "short side 64 pixels; every frame; resampled to 12.5 frames a second" in card
-    assert render(facts, []).startswith("# Tiny")
+    assert "\n# Tiny\n" in render(facts, [])
 
 
 def test_long_lists_are_cut(facts: Any, shards: Any) -> None:

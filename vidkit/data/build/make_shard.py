@@ -15,6 +15,7 @@ from typing import Any
 from vidkit.data import shards
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
 from vidkit.data.shards import ShardFacts, ShardWriter
+from vidkit.data.tables import SAMPLE
 from vidkit.settings.encode import EncodeSettings
 
 #: Columns of the ledger that are known only once a clip was made.
@@ -138,8 +139,6 @@ def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tupl
     return outcome, clip.data
 
 
-def sample_meta(row: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
-    """What key.json holds: the labels under every reading, and what a loader must know of the clip."""
-    planned = ("clip_id", "source", "split", "labels", "class_id", "class_name", "multi_hot", "group")
-    stored = ("frames", "fps", "duration_s", "width", "height")
-    return {**{name: row[name] for name in planned}, **{name: outcome[name] for name in stored}}
+def sample_meta(row: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:
+    """What key.json holds: `tables.SAMPLE`, from a plan row and what became of it."""
+    return {name: (outcome if name in OUTCOME else row)[name] for name in SAMPLE}

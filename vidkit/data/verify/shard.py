@@ -16,27 +16,11 @@ import av
 
 from vidkit.data.media import frames as media
 from vidkit.data.shards import sha256_file
+from vidkit.data.tables import SAMPLE
 from vidkit.data.verify.report import Report
 from vidkit.errors import ClipError, clean_message
 
 _BLOCK = 512
-
-#: What key.json repeats from the ledger.
-_IN_JSON = (
-    "clip_id",
-    "source",
-    "split",
-    "labels",
-    "class_id",
-    "class_name",
-    "multi_hot",
-    "group",
-    "frames",
-    "fps",
-    "duration_s",
-    "width",
-    "height",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,11 +167,11 @@ class ShardCheck:
         if not isinstance(meta, dict):
             report.add("sample-json", where, f"holds a {type(meta).__name__}; expected an object")
             return {}
-        absent = [name for name in _IN_JSON if name not in meta]
+        absent = [name for name in SAMPLE if name not in meta]
         if absent:
             report.add("sample-json", where, f"lacks {', '.join(absent)}")
         if row is not None:
-            for name in _IN_JSON:
+            for name in SAMPLE:
                 if name in meta and meta[name] != row[name]:
                     message = f"{name} is {meta[name]!r}; the ledger has {row[name]!r}"
                     report.add("sample-json", where, message)
