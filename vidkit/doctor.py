@@ -55,6 +55,7 @@ class Finding:
     remedy: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
         return asdict(self)
 
 

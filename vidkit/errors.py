@@ -41,6 +41,7 @@ class VidkitError(Exception):
 
     @property
     def where(self) -> str:
+        """File, row and field in words, as far as they are known."""
         parts = []
         if self.file is not None:
             parts.append(display_path(self.file))

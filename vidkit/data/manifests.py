@@ -69,6 +69,7 @@ def manifests_folder() -> Path:
 
 
 def class_list_names() -> tuple[str, ...]:
+    """Names that `class_list` knows, sorted."""
     return tuple(sorted(_CLASS_LISTS))
 
 

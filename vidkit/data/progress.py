@@ -54,6 +54,7 @@ class Progress:
 
     @property
     def done(self) -> int:
+        """Units that are finished, by this run or an earlier one."""
         return sum(self.counts.values())
 
     @property
@@ -69,6 +70,7 @@ class Progress:
             self._show()
 
     def advance(self, status: str = "ok", by: int = 1) -> None:
+        """Count units that this run finished, whatever became of them (`status`), and show it."""
         with self._lock:
             self.counts[status] += by
             self._show()
@@ -78,6 +80,7 @@ class Progress:
         return self.worked / max(1e-9, time.monotonic() - self._started)
 
     def line(self) -> str:
+        """The line as it is shown: stage, done of total, units a second, time left, what did not go well."""
         rate = self.rate()
         left = self.total - self.done
         eta = f"ETA {_clock(left / rate)}" if rate > 0 and left else ""

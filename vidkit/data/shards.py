@@ -225,6 +225,11 @@ def sha256_file(path: Path) -> tuple[str, int]:
 
 
 def sync_and_close(file: BinaryIO) -> None:
+    """Close a file once its bytes are on the disk.
+
+    Raises:
+        OSError: they are not, for example as the disk is full.
+    """
     file.flush()
     os.fsync(file.fileno())
     file.close()

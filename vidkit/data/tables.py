@@ -104,6 +104,7 @@ class ClipRows:
         return len(self.clip_id)
 
     def table(self) -> pa.Table:
+        """The clip table (`CLIP_SCHEMA`), rows in the order in which they were added."""
         columns = {name: getattr(self, name) for name in CLIP_SCHEMA.names if name != "source"}
         columns["source"] = pa.repeat(self.source, len(self))
         return pa.table([columns[name] for name in CLIP_SCHEMA.names], schema=CLIP_SCHEMA)
@@ -127,6 +128,7 @@ class Matching:
     KEEP = 5
 
     def count(self, heading: str, example: str | None = None, by: int = 1) -> None:
+        """Add to a heading's count; the first `KEEP` examples of a heading are kept."""
         self.counts[heading] = self.counts.get(heading, 0) + by
         if example is not None and len(kept := self.examples.setdefault(heading, [])) < self.KEEP:
             kept.append(example)

@@ -246,6 +246,7 @@ class AdaMAE(nn.Module):
         return join([again_in_backward(self.head, self.errors_once, tail, patches) for tail, patches in parts])
 
     def errors_once(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
+        """(B, M) error of each masked token, from the decoder's last block (B, M, E) and true patches (B, M, P)."""
         settings = self.config.loss
         target_BMP = patch_targets(patches_BMP, self.config.encoder.channels, settings.normalize)
         return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
@@ -288,6 +289,7 @@ class AdaMAE(nn.Module):
 
     @torch.no_grad()
     def overlap(self, video_BCTHW: Tensor, keep_BV: Tensor) -> Tensor:
+        """Share of the visible tokens that are among the V with most motion; see `losses.motion_overlap`."""
         vit = self.config.encoder
         shown_BN = visible_mask(keep_BV, vit.tokens)
         return motion_overlap(shown_BN, motion_energy(video_BCTHW, vit), keep_BV.shape[1])

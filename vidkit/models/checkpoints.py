@@ -37,6 +37,8 @@ TENSORS = (Tensor, nn.Parameter)
 
 @dataclass(frozen=True, kw_only=True, slots=True, repr=False, eq=False)
 class Checkpoint:
+    """Weights beside the config that builds their model, and what else a run must know of them."""
+
     config: AdaMAEConfig | ClassifierConfig
     model: dict[str, Tensor]
     """The model's `state_dict()`."""
@@ -47,11 +49,12 @@ class Checkpoint:
 
     @property
     def kind(self) -> str:
-        """ "adamae" or "classifier"."""
+        """Of the model: "adamae" or "classifier"."""
         return "adamae" if isinstance(self.config, AdaMAEConfig) else "classifier"
 
     @property
     def parameters(self) -> int:
+        """Numbers in all weights and buffers together."""
         return sum(value.numel() for value in self.model.values())
 
     def __repr__(self) -> str:
@@ -158,6 +161,7 @@ def build(checkpoint: Checkpoint) -> AdaMAE | VideoClassifier:
 
 
 def shapes_of(state: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, to compare two state dicts."""
     return {name: tuple(value.shape) for name, value in state.items()}
 
 

@@ -98,6 +98,7 @@ class VideoClassifier(nn.Module):
         return {"stem": r"^tokenizer", "blocks": r"^encoder" if coarse else [(r"^encoder\.(\d+)", None)]}
 
     def no_weight_decay(self) -> set[str]:
+        """Names of weights that timm's optimiser should not decay: none but those it leaves out itself."""
         return set()
 
 

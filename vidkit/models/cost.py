@@ -13,6 +13,8 @@ from vidkit.settings.model import ViTConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
+    """Of a module or a whole model; costs add up."""
+
     parameters: int
     macs: int
     """Multiply-accumulates for one clip, forward."""

@@ -141,6 +141,7 @@ def part_slices(x_BND: Tensor) -> list[slice]:
 
 
 def join(parts: list[Tensor]) -> Tensor:
+    """Parts of a batch as one, along the first dimension; a single part is not copied."""
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
@@ -159,6 +160,7 @@ def again_in_backward(module: nn.Module, function: Callable[..., Result], *args:
 
 
 def whole_block(block: Any, x_BND: Tensor, start: int) -> Tensor:
+    """A block's outputs from token `start` on: (B, N, D) -> (B, N - start, D)."""
     result: Tensor = block(x_BND) if start == 0 else finish(block, x_BND[:, start:], attend(block, x_BND, start))
     return result
 
@@ -224,16 +226,19 @@ def finish(block: Any, x_BMD: Tensor, mixed_BMD: Tensor, recompute: Recompute = 
 
 
 def mix_and_change(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> tuple[Tensor, Tensor]:
+    """Both halves of a block's end, not yet added: tokens with what attention mixed in, and the MLP's change."""
     x_BMD = add_mixed(block, x_BMD, mixed_BMD)
     return x_BMD, narrow(block, widen(block, x_BMD))
 
 
 def add_mixed(block: Any, x_BMD: Tensor, mixed_BMD: Tensor) -> Tensor:
+    """Tokens and the projection of what attention mixed for them: (B, M, D)."""
     summed: Tensor = x_BMD + block.drop_path1(block.attn.proj_drop(block.attn.proj(mixed_BMD)))
     return summed
 
 
 def widen(block: Any, x_BMD: Tensor) -> Tensor:
+    """The MLP up to its activation: (B, M, D) -> (B, M, F)."""
     hidden_BMF: Tensor = block.mlp.fc1(block.norm2(x_BMD))
     return hidden_BMF
 

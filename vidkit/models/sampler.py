@@ -47,6 +47,7 @@ class TokenSampler(nn.Module):
         self.score = nn.Linear(width, 1, bias=False)
 
     def forward(self, tokens_BND: Tensor) -> Tensor:
+        """(B, N) log-probabilities of each clip's tokens, float32 whatever the precision."""
         x_BNE = run_blocks(self.blocks, self.reduce(tokens_BND) + self.positions, self.recompute)
         # Half precision would round the scores to steps that the softmax turns into visible jumps.
         with torch.autocast(device_type=x_BNE.device.type, enabled=False):

@@ -22,10 +22,16 @@ class Faults:
         self.found: list[str] = []
 
     def check(self, ok: bool, name: str, value: object, expected: str) -> None:
+        """Note that a setting's value is not what was expected, unless it is `ok`."""
         if not ok:
             self.found.append(f"{name} is {value!r}; expected {expected}")
 
     def raise_if_any(self, what: str) -> None:
+        """Raise one error that names all faults.
+
+        Raises:
+            ConfigError: there are some.
+        """
         if self.found:
             raise ConfigError(f"bad {what}: " + "; ".join(self.found))
 

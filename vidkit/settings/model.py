@@ -40,6 +40,7 @@ def check_width(faults: Faults, prefix: str, width: int, heads: int, positions: 
 
 
 def one_of(choices: object) -> str:
+    """The values of a `Literal`, in words for an error."""
     return "one of " + ", ".join(str(choice) for choice in get_args(choices))
 
 
@@ -115,6 +116,8 @@ class ViTConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DecoderConfig:
+    """The transformer that predicts masked patches; as small as the paper has it."""
+
     width: int = 384
     depth: int = 4
     heads: int = 6
@@ -128,6 +131,8 @@ class DecoderConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskConfig:
+    """Which tokens an encoder does not see in pre-training, and how many."""
+
     strategy: Strategy = "adaptive"
     ratio: float = 0.95
     """Share of the tokens that is hidden."""
@@ -171,6 +176,8 @@ class SamplerConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
+    """What is predicted of a masked token, how errors count, and how much the sampler's own loss does."""
+
     kind: Literal["mse", "l1"] = "mse"
     normalize: bool = True
     """Targets are normalised in each patch and channel; otherwise they are pixel values in [0, 1]."""

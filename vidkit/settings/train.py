@@ -110,6 +110,8 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LogConfig:
+    """What a run writes down, and how often."""
+
     every: int = 10
     """Steps between lines of log.jsonl. Figures are means over them."""
     save_epochs: int = 1
@@ -129,6 +131,8 @@ class LogConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PretrainConfig:
+    """A pre-training run, whole: a checkpoint and a row of results carry it."""
+
     model: AdaMAEConfig
     optim: OptimConfig
     data: DataConfig = DataConfig()
@@ -172,6 +176,8 @@ class ViewConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FinetuneConfig:
+    """A run that trains a classifier, from a checkpoint's encoder or from scratch."""
+
     encoder: ViTConfig
     """Where weights are taken from a checkpoint, its own encoder settings hold instead."""
     optim: OptimConfig

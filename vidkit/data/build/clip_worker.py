@@ -268,6 +268,7 @@ class ClipWorker:
         return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
 
     def close(self) -> None:
+        """Kill the child, if there is one; `run` would start another."""
         self._kill()
 
 

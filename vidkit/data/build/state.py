@@ -93,10 +93,12 @@ class BuildState:
         shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "building"})
 
     def finish(self, facts: Mapping[str, Any]) -> None:
+        """Write dataset.json as complete, the last thing of a build, and remove its working files."""
         shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "complete"})
         shutil.rmtree(self.work)
 
     def journal(self, slot: Slot) -> Path:
+        """Where a shard's journal lies until the build is complete."""
         return self.work / slot.journal
 
     @cached_property

@@ -143,13 +143,16 @@ class ClipDataset:
 
     def set_epoch(self, epoch: int) -> None:
         """For loops of your own, before each epoch: `dataset[i]` is then augmented anew. (`ClipLoader` tells
-        the epoch with every request.)"""
+        the epoch with every request.)
+        """
         self._epoch.fill_(epoch)
 
     def __getitem__(self, index: int) -> ClipSample:
-        """Raises:
-        IndexError: no clip of that number.
-        DatasetError: the clip cannot be decoded; the text names dataset, shard, key and clip.
+        """The rows of one clip, in the epoch that was set last.
+
+        Raises:
+            IndexError: no clip of that number.
+            DatasetError: the clip cannot be decoded; the text names dataset, shard, key and clip.
         """
         if not -len(self) <= index < len(self):
             raise IndexError(f"clip {index} of {len(self)}")
@@ -225,6 +228,7 @@ class ClipDataset:
         return found
 
     def bad_clip(self, i: int, error: ClipError) -> BadClip:
+        """What stands for clip i where it could not be decoded."""
         return BadClip(i, self.clips.where(i), error.code, error.message)
 
     def labels(self, i: int) -> tuple[int, Tensor | None]:

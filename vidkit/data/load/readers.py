@@ -19,6 +19,7 @@ def loader_worker(number: int) -> None:
 
 def pool_worker(parent: int) -> None:
     """First thing in a process that fills a cache: its pool does not notice when the main process is killed, and it
-    would hold the cache's memory for ever."""
+    would hold the cache's memory for ever.
+    """
     os.setpgrp()
     die_with(parent)

@@ -82,6 +82,7 @@ class SplitClips:
 
     @property
     def rule(self) -> str:
+        """The label rule: "single", "label-set" or "multi-hot"."""
         return str(self.dataset.facts["label_map"]["rule"])
 
     @property

@@ -111,6 +111,7 @@ class Summary:
     leaks: int
 
     def to_dict(self) -> dict[str, Any]:
+        """For JSON: plain containers, with the fields' own names."""
         return asdict(self)
 
 

@@ -87,6 +87,7 @@ class Reconciled:
 
     @property
     def agrees(self) -> bool:
+        """Whether as many were found as were published."""
         return self.expected == self.found
 
 

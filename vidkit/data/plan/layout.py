@@ -28,10 +28,12 @@ class Slot:
 
     @property
     def name(self) -> str:
+        """Of the shard's file, relative to the dataset: "train/000000.tar"."""
         return f"{self.split}/{self.number:06d}.tar"
 
     @property
     def journal(self) -> str:
+        """Of its journal, within the build's working folder: "train-000000.jsonl"."""
         return f"{self.split}-{self.number:06d}.jsonl"
 
 

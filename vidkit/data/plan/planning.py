@@ -292,6 +292,7 @@ def reconciliation(prepared: Prepared, ledger: pa.Table | None = None) -> list[d
 
 
 def leak_dict(leak: Leak) -> dict[str, Any]:
+    """A leak for JSON, lists in place of tuples."""
     return {**asdict(leak), "splits": list(leak.splits), "clip_ids": list(leak.clip_ids)}
 
 

@@ -38,6 +38,7 @@ _THINGS = ("a cup", "a book", "blue pen", "scissors", 'a "tin" box', "keys", "te
 
 
 def ssv2(ask: Request) -> Plan:
+    """Something-Something v2: one folder of numbered WebM files, and JSON label files (test without labels)."""
     templates = class_list("ssv2").names
     keys = balanced(ask, THREE_SPLITS)
     videos = share_videos(keys, ask.distinct)
@@ -183,10 +184,12 @@ def _tinyvirat(ask: Request, shares: Mapping[str, float], version: int) -> Plan:
 
 
 def tinyvirat_v1(ask: Request) -> Plan:
+    """TinyVIRAT, first release: train and test, at the published 7,663 to 5,166."""
     return _tinyvirat(ask, {"train": 7663, "test": 5166}, version=1)
 
 
 def tinyvirat_v2(ask: Request) -> Plan:
+    """TinyVIRAT, second release: train, val and test, at the published 16,950 to 3,308 to 6,097."""
     return _tinyvirat(ask, {"train": 16950, "val": 3308, "test": 6097}, version=2)
 
 

@@ -133,6 +133,7 @@ def kinetics_flat(ask: Request) -> Plan:
 
 
 def kinetics_class_folders(ask: Request) -> Plan:
+    """Kinetics-400 in a folder a class, with the published CSV files beside it."""
     return _kinetics_plan(
         ask, "kinetics400", THREE_SPLITS, lambda row: _folder(ask, row) + row.file, _kinetics_csvs
     )
@@ -140,7 +141,6 @@ def kinetics_class_folders(ask: Request) -> Plan:
 
 def kinetics_bare_ids(ask: Request) -> Plan:
     """The 5 % subset: class folders, ids alone as file names, and no annotations."""
-
     shares = {"train": 1.0}
     return _kinetics_plan(
         ask, "kinetics400", shares, lambda row: f"{_folder(ask, row)}{row.youtube_id}.mp4", lambda rows: {}

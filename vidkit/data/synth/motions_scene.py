@@ -89,6 +89,7 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, frames: int, r
 
 
 def draw_thing(rng: np.random.Generator) -> Thing:
+    """A thing whose looks are all at random, and so say nothing of how it moves."""
     shape, texture = int(rng.integers(0, len(_SHAPE_NAMES))), int(rng.integers(0, len(TEXTURES)))
     radius = _RADIUS[0] + (_RADIUS[1] - _RADIUS[0]) * rng.random()
     tint = (rng.random((2, 3)) - 0.5) * 150

@@ -54,6 +54,8 @@ THREE_SPLITS = {"train": 0.8, "val": 0.1, "test": 0.1}
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PlannedClip:
+    """A file that will be written."""
+
     path: str
     split: str
     video: int
@@ -129,4 +131,5 @@ def balanced(ask: Request, shares: Mapping[str, float]) -> list[tuple[str, int]]
 
 
 def json_text(value: object) -> str:
+    """JSON as an annotation file holds it: one line, with its end."""
     return json.dumps(value) + "\n"

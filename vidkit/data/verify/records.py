@@ -96,6 +96,7 @@ class RowChecks:
         self.frames = self.with_warnings = 0
 
     def check(self, row: Mapping[str, Any]) -> None:
+        """Take one row of the ledger, and report where it contradicts itself, the label map or a row before it."""
         where = f"{CLIPS_PARQUET}: key {row['key']} ({row['clip_id']})"
         for message in self._contradictions(row):
             self.report.add("ledger", where, message)

@@ -55,6 +55,7 @@ class Verification:
 
     @property
     def ok(self) -> bool:
+        """Whether nothing was found."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -72,11 +73,13 @@ class Report:
         self._kinds: Counter[str] = Counter()
 
     def add(self, kind: str, where: str, message: str) -> None:
+        """Note a problem; of each kind (a key of `KINDS`) so many are listed, and the others counted."""
         assert kind in KINDS, kind
         self._kinds[kind] += 1
         if self._kinds[kind] <= _LISTED:
             self.problems.append(Problem(kind=kind, where=where, message=message))
 
     def result(self) -> Verification:
+        """What was checked and found until now."""
         unlisted = {kind: count - _LISTED for kind, count in self._kinds.items() if count > _LISTED}
         return Verification(checks=dict(self.checks), problems=tuple(self.problems), unlisted=unlisted)

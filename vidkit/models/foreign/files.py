@@ -24,6 +24,8 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.b
 
 @dataclass(frozen=True, slots=True)
 class Found:
+    """What the files of another project's checkpoint hold."""
+
     tensors: dict[str, Tensor]
     arguments: Mapping[str, Any]
     """The training script's, where the file has them."""

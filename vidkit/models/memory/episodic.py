@@ -120,9 +120,11 @@ class LSTMLearner(EpisodicLearner):
             init_linear(self.head, generator)
 
     def start(self, batch: int) -> State:
+        """The state before the first step, learned: (batch, layers, hidden) each of hidden and cell."""
         return [part.expand(batch, -1, -1) for part in (self.hidden, self.cell)]
 
     def advance(self, x_BTI: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits (B, T, classes) of T steps of input, and the state after them."""
         # torch has the layers first in its states, whatever batch_first says.
         before = tuple(part.transpose(0, 1).contiguous() for part in state)
         out_BTH, after = self.lstm(x_BTI, before)

@@ -64,11 +64,13 @@ class Mann(EpisodicLearner):
         self.interface.bias[gate + reads :] = 4.0
 
     def start(self, batch: int) -> State:
+        """The state before the first step: learned hidden, cell and read vectors, and an empty memory."""
         config = self.config
         memory = empty_memory(batch, config.slots, config.width, config.reads, like=self.hidden)
         return [*(part.expand(batch, -1) for part in (self.hidden, self.cell, self.read)), *memory]
 
     def advance(self, x_BTI: Tensor, state: State) -> tuple[Tensor, State]:
+        """Logits (B, T, classes) of T steps of input, and the state after them."""
         hidden_BH, cell_BH, read_BX, *parts = state
         memory = Memory(*parts)
         # The one large product does not depend on the state: it is done for all steps at once.
@@ -129,4 +131,5 @@ def lstm_parameters(config: LSTMConfig) -> int:
 
 
 def parameter_count(model: nn.Module) -> int:
+    """Trained numbers and others, together."""
     return sum(parameter.numel() for parameter in model.parameters())
