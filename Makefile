@@ -37,6 +37,7 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/python -m pytest --quiet tests/test_docs.py
 
 # tokens, MACs, memory, shards, losses and ratios of speed against those kept in the repository; part of CI
 regress: install
