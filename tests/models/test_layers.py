@@ -41,9 +41,10 @@ def test_3d_positions_tell_the_axes_apart() -> None:
 @pytest.mark.parametrize("start", [0, 1, 7, 15])
 @pytest.mark.parametrize("qkv_bias", [True, False])
 @pytest.mark.parametrize("recompute", ["none", "cheap", "light", "full"])
-def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any) -> None:
+@pytest.mark.parametrize("attention", ["plain", "lsa"])
+def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any, attention: Any) -> None:
     torch.manual_seed(0)
-    (block,) = make_blocks(1, 24, 4, 2.0, qkv_bias=qkv_bias)
+    (block,) = make_blocks(1, 24, 4, 2.0, qkv_bias=qkv_bias, attention=attention)
     x = torch.randn(3, 16, 24, requires_grad=True)
     weight = torch.randn(3, 16 - start, 24)
     results = []
@@ -60,9 +61,10 @@ def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any
 
 @pytest.mark.parametrize("mode", ["cheap", "light", "full"])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_recomputed_blocks_give_the_same_gradients(mode: Any, precision: torch.dtype) -> None:
+@pytest.mark.parametrize("attention", ["plain", "lsa"])
+def test_recomputed_blocks_give_the_same_gradients(mode: Any, precision: torch.dtype, attention: Any) -> None:
     torch.manual_seed(0)
-    blocks = make_blocks(2, 24, 4, 2.0, dropout=0.3, drop_path=0.3)
+    blocks = make_blocks(2, 24, 4, 2.0, dropout=0.3, drop_path=0.3, attention=attention)
     x = torch.randn(3, 16, 24, requires_grad=True)
     results = []
     for recompute in ("none", mode):

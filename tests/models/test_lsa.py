@@ -14,7 +14,6 @@ from torch import Tensor
 from tests.models.test_adamae import MINI, build, clips
 from vidkit.errors import ConfigError
 from vidkit.models.classifier import VideoClassifier, layer_decay_groups
-from vidkit.models.layers import make_blocks, run_block, run_blocks
 from vidkit.models.lsa import LocalityAttention
 from vidkit.models.masking import mask_generator
 from vidkit.settings.model import ClassifierConfig, MaskConfig, RecomputeConfig, ViTConfig
@@ -75,45 +74,6 @@ def test_no_token_attends_to_itself() -> None:
         (gradient,) = torch.autograd.grad(mixed[0, :, token].sum(), v, retain_graph=True)
         reached = gradient[0].abs().sum(dim=(0, 2)) > 0
         assert reached.tolist() == [other != token for other in range(5)]
-
-
-@pytest.mark.parametrize("start", [0, 1, 7, 15])
-@pytest.mark.parametrize("qkv_bias", [True, False])
-@pytest.mark.parametrize("recompute", ["none", "cheap", "light", "full"])
-def test_tail_is_the_end_of_the_block(start: int, qkv_bias: bool, recompute: Any) -> None:
-    torch.manual_seed(0)
-    (block,) = make_blocks(1, 24, 4, 2.0, qkv_bias=qkv_bias, attention="lsa")
-    x = torch.randn(3, 16, 24, requires_grad=True)
-    weight = torch.randn(3, 16 - start, 24)
-    results = []
-    for tail in (block(x)[:, start:], run_block(block, x, recompute, start)):
-        (tail * weight).sum().backward()
-        grads = [x.grad, *(p.grad for p in block.parameters())]
-        results.append([tail.detach(), *(g.clone() for g in grads if g is not None)])
-        block.zero_grad()
-        x.grad = None
-    assert len(results[0]) == len(results[1])
-    for whole, part in zip(*results, strict=True):
-        assert torch.allclose(whole, part, atol=1e-5, rtol=1e-4)
-
-
-@pytest.mark.parametrize("mode", ["cheap", "light", "full"])
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
-def test_recomputed_blocks_give_the_same_gradients(mode: Any, precision: torch.dtype) -> None:
-    torch.manual_seed(0)
-    blocks = make_blocks(2, 24, 4, 2.0, dropout=0.3, drop_path=0.3, attention="lsa")
-    x = torch.randn(3, 16, 24, requires_grad=True)
-    results = []
-    for recompute in ("none", mode):
-        torch.manual_seed(1)
-        with torch.autocast("cpu", dtype=precision, enabled=precision != torch.float32):
-            out = run_blocks(blocks, x, recompute)
-        out.float().square().sum().backward()
-        results.append([out.detach(), x.grad, *(p.grad for p in blocks.parameters())])
-        blocks.zero_grad()
-        x.grad = None
-    for plain, again in zip(*results, strict=True):
-        assert torch.allclose(plain, again, rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("strategy", ["adaptive", "tube"])

@@ -8,18 +8,14 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
-from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
-from tests.models.test_adamae import MINI, CountOps, build, clips, gradients
+from tests.models.test_adamae import MINI, build, check_no_loop_over_the_batch, clips, gradients
 from vidkit.errors import ConfigError
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
-from vidkit.models.cost import Cost, block_cost, encoder_cost, tokenizer_cost
-from vidkit.models.layers import make_blocks, run_blocks
 from vidkit.models.masking import mask_generator
-from vidkit.models.spt import ShiftedPatchTokenizer, make_tokenizer, shift_offsets
+from vidkit.models.spt import ShiftedPatchTokenizer, shift_offsets
 from vidkit.models.tokenizers import TubeletTokenizer, patchify, to_unit
 from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, MaskConfig, ViTConfig, small_64
 
@@ -148,13 +144,7 @@ def test_the_reconstruction_target_is_the_plain_clips() -> None:
 
 def test_no_loop_over_the_batch() -> None:
     model = build(spt())
-    counts = []
-    for batch in (2, 7):
-        model.zero_grad()
-        with CountOps() as ops:
-            model(clips(MINI, batch)).loss.backward()
-        counts.append(ops.count)
-    assert counts[0] == counts[1]
+    check_no_loop_over_the_batch(model, lambda batch: model(clips(MINI, batch)).loss)
 
 
 @pytest.mark.parametrize("strategy", ["adaptive", "tube"])
@@ -208,43 +198,6 @@ def test_sampling_loss_still_reaches_the_sampler_only() -> None:
         model(clips(MINI), mask_generator(0, 0, 0)).loss.backward()
         found.append({name: value for name, value in gradients(model).items() if "sampler" not in name})
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
-
-
-@pytest.mark.parametrize("attention", ["plain", "lsa"])
-@pytest.mark.parametrize("tokenizer", ["tubelet", "spt"])
-@pytest.mark.parametrize("visible", [None, 100])
-def test_cost_is_what_torch_counts(tokenizer: Any, attention: Any, visible: int | None) -> None:
-    vit = replace(small_64().encoder, tokenizer=tokenizer, attention=attention)
-    tokens = vit.tokens if visible is None else visible
-    with torch.device("meta"):
-        first = make_tokenizer(vit)
-        blocks = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio, attention=attention)
-        values = vit.patch_values * (5 if tokenizer == "spt" else 1)
-
-        def flops(*modules: Any, x: Tensor) -> int:
-            with FlopCounterMode(display=False) as counter, torch.no_grad():
-                for module in modules:
-                    x = module(x)
-            total: int = counter.get_total_flops()
-            return total
-
-        inputs = torch.zeros(1, tokens, values)
-        counted = (
-            flops(first, x=inputs),
-            flops(*blocks, x=torch.zeros(1, tokens, vit.width)),
-            flops(first, lambda x: run_blocks(blocks, x), x=inputs),
-        )
-    sizes = [sum(p.numel() for p in part.parameters()) for part in (first, blocks)]
-    costs = tokenizer_cost(vit, visible), block_cost(vit, visible) * vit.depth, encoder_cost(vit, visible)
-    assert [2 * cost.macs for cost in costs] == list(counted)
-    assert [cost.parameters for cost in costs] == [*sizes, sum(sizes)]
-
-
-def test_what_the_choices_add() -> None:
-    plain = small_64().encoder
-    shifted, local = replace(plain, tokenizer="spt"), replace(plain, attention="lsa")
-    assert tokenizer_cost(shifted).macs == 5 * tokenizer_cost(plain).macs
-    assert encoder_cost(local) == encoder_cost(plain) + Cost(parameters=9 * 12, macs=0)
 
 
 def test_initial_values_follow_the_generator() -> None:

@@ -1,9 +1,15 @@
-"""File names as text. Apart from the tables, so that worker processes start without pyarrow."""
+"""File names as text, and the opening of what they name. Without pyarrow, so that worker processes start soon."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from vidkit.errors import ClipError
 
 _RAW = "raw-bytes:"
 
@@ -24,3 +30,32 @@ def path_to_text(path: str) -> str:
 def text_to_path(text: str) -> str:
     """Inverse of `path_to_text`."""
     return os.fsdecode(unquote_to_bytes(text[len(_RAW) :])) if text.startswith(_RAW) else text
+
+
+def open_source(root: str, path: str, *, follow_symlinks: bool = False) -> BinaryIO:
+    """Open a source file, which must be a regular file within `root`.
+
+    Raises:
+        ClipError: `missing`, `unsafe-path`, `unreadable`.
+    """
+    name = text_to_path(path)
+    full = os.path.join(root, name)  # no Path: names need not be UTF-8
+    if "\0" in name:
+        raise ClipError("unreadable", "a path cannot hold a null byte")
+    if os.path.isabs(name) or ".." in Path(name).parts:
+        raise ClipError("unsafe-path", "the path leaves the source folder")
+    if not follow_symlinks:
+        real, top = os.path.realpath(full), os.path.realpath(root)
+        if os.path.commonpath([real, top]) != top:
+            raise ClipError("unsafe-path", "a symbolic link leads out of the source folder; see --follow-symlinks")
+    try:
+        # a FIFO would block for ever without O_NONBLOCK, which does nothing to regular files
+        handle = os.open(full, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
+    except FileNotFoundError:
+        raise ClipError("missing", "the file was not found") from None
+    except OSError as error:
+        raise ClipError("unreadable", os.strerror(error.errno or errno.EIO)) from None
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise ClipError("unreadable", "not a regular file")
+    return os.fdopen(handle, "rb")

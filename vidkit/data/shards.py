@@ -12,7 +12,6 @@ import json
 import os
 import tarfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -205,13 +204,6 @@ def read_sample(tar: Path, offset: int, nbytes: int) -> bytes:
     with tar.open("rb") as file:
         file.seek(offset)
         return file.read(nbytes)
-
-
-def tar_members(file: BinaryIO) -> Iterator[tuple[str, int, int]]:
-    """(name, payload offset, size) of each member, in order."""
-    with tarfile.open(fileobj=file, mode="r:") as tar:
-        for member in tar:
-            yield member.name, member.offset_data, member.size
 
 
 def sha256_file(path: Path) -> tuple[str, int]:

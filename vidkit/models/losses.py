@@ -88,8 +88,3 @@ def motion_overlap(shown_BN: Tensor, energy_BN: Tensor, visible: int) -> Tensor:
     """Share of the visible tokens that are among the V tokens with most motion; V / N by chance. A scalar."""
     top_BV = energy_BN.topk(visible, dim=1, sorted=False).indices
     return shown_BN.gather(1, top_BV).float().mean()
-
-
-def uniform_entropy(tokens: int) -> float:
-    """The largest entropy a sampler over `tokens` tokens can have."""
-    return math.log(tokens)

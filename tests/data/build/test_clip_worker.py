@@ -12,10 +12,10 @@ import pytest
 from tests.badmedia import CASES, NAMES
 from tests.data.builds import TINY, is_alive, write_clip
 from vidkit.data.build import clip_worker
-from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped, make_clip, open_source
+from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped, make_clip
 from vidkit.data.media.transcode import StoredClip
 from vidkit.data.paths import path_to_text
-from vidkit.errors import BuildError, ClipError
+from vidkit.errors import BuildError
 
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked for in /proc")
 
@@ -104,13 +104,6 @@ def test_a_file_without_permission(tmp_path: Path) -> None:
     write_clip(tmp_path / "x.mp4")
     (tmp_path / "x.mp4").chmod(0)
     assert make_clip(job(tmp_path, "x.mp4")).error == "unreadable"
-
-
-def test_names_that_no_file_can_have(tmp_path: Path) -> None:
-    for name in ("n" * 300 + ".mp4", "a\0b.mp4"):
-        with pytest.raises(ClipError) as caught:
-            open_source(os.fspath(tmp_path), name)
-        assert caught.value.code in ("unreadable", "missing")
 
 
 def test_checksum_and_size_are_of_the_source_also_where_it_fails(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 
 from vidkit.bench.ablate.cells import Job
 from vidkit.bench.ablate.rows import Row
-from vidkit.data.build.clip_worker import die_with
+from vidkit.data.processes import die_with
 from vidkit.errors import TrainingError
 from vidkit.settings.plain import config_hash
 

@@ -8,7 +8,6 @@ the build goes on with a new one.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import errno
 import hashlib
 import io
@@ -16,7 +15,6 @@ import os
 import pickle
 import signal
 import socket
-import stat
 import struct
 import subprocess
 import sys
@@ -24,10 +22,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any, BinaryIO
 
-from vidkit.data.paths import text_to_path
+from vidkit.data.paths import open_source
+from vidkit.data.processes import die_with
 from vidkit.errors import BuildError, ClipError, clean_message
 from vidkit.settings.encode import EncodeSettings
 
@@ -77,35 +75,6 @@ class ClipOutcome:
     message: str | None = None
     source_sha256: str | None = None
     source_bytes: int | None = None
-
-
-def open_source(root: str, path: str, *, follow_symlinks: bool = False) -> BinaryIO:
-    """Open a source file, which must be a regular file within `root`.
-
-    Raises:
-        ClipError: `missing`, `unsafe-path`, `unreadable`.
-    """
-    name = text_to_path(path)
-    full = os.path.join(root, name)  # no Path: names need not be UTF-8
-    if "\0" in name:
-        raise ClipError("unreadable", "a path cannot hold a null byte")
-    if os.path.isabs(name) or ".." in Path(name).parts:
-        raise ClipError("unsafe-path", "the path leaves the source folder")
-    if not follow_symlinks:
-        real, top = os.path.realpath(full), os.path.realpath(root)
-        if os.path.commonpath([real, top]) != top:
-            raise ClipError("unsafe-path", "a symbolic link leads out of the source folder; see --follow-symlinks")
-    try:
-        # a FIFO would block for ever without O_NONBLOCK, which does nothing to regular files
-        handle = os.open(full, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-    except FileNotFoundError:
-        raise ClipError("missing", "the file was not found") from None
-    except OSError as error:
-        raise ClipError("unreadable", os.strerror(error.errno or errno.EIO)) from None
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise ClipError("unreadable", "not a regular file")
-    return os.fdopen(handle, "rb")
 
 
 def make_clip(job: ClipJob) -> ClipOutcome:
@@ -274,14 +243,6 @@ class ClipWorker:
 
 class Stopped(Exception):  # noqa: N818 - not an error
     """The build was asked to stop (Ctrl-C, SIGTERM, or a failure elsewhere)."""
-
-
-def die_with(parent: int) -> None:
-    """On Linux, be killed when the build is, even in the middle of a decode."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
 
 
 def serve(link: Connection[Any, Any]) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -27,10 +27,19 @@ from vidkit.errors import ClipError, ConfigError, DatasetError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from vidkit.data.load.cache import HostCache
-
 #: open shards; Kinetics-400 has 250 of 1,000 clips, and a process may have 1,024 files
 _OPEN_SHARDS = 64
+
+
+class Pictures(Protocol):
+    """Where the frames of a dataset's clips come from: the dataset itself, or a cache of it."""
+
+    def pictures(self, i: int, wanted: Sequence[int] | npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """(T, H, W, 3) uint8: frames of clip i as they are stored.
+
+        Raises:
+            ClipError: the clip cannot be decoded.
+        """
 
 
 class ClipDataset:
@@ -161,7 +170,7 @@ class ClipDataset:
             raise undecodable([sample])
         return sample
 
-    def read(self, request: Request, cache: HostCache | None = None) -> ClipSample | BadClip:
+    def read(self, request: Request, cache: Pictures | None = None) -> ClipSample | BadClip:
         """The rows of one clip, or why there are none.
 
         Raises:

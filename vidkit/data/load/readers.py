@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from vidkit.data.build.clip_worker import die_with
+from vidkit.data.processes import die_with
 
 
 def loader_worker(number: int) -> None:

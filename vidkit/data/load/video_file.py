@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vidkit.data.build.clip_worker import open_source
 from vidkit.data.load.augment import view_box
 from vidkit.data.load.sampling import Draw, Indices, Sampling, draw, render
 from vidkit.data.media.frames import ClipReader
-from vidkit.data.paths import path_to_text
+from vidkit.data.paths import open_source, path_to_text
 from vidkit.errors import ClipError
 
 if TYPE_CHECKING:

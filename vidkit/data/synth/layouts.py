@@ -12,7 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkit.data.build.clip_worker import die_with
+from vidkit.data.processes import die_with
 from vidkit.data.synth import kinds as synthetic_kinds
 from vidkit.data.synth import kinetics as synthetic_kinetics
 from vidkit.data.synth import motions as synthetic_motions
