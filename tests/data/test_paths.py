@@ -1,4 +1,4 @@
-"""Names of files that are no text, that no file can have, or that lead elsewhere; see test_clip_worker for the rest."""
+"""Names of files that are no text, or that no file can have; what may be opened is in test_clip_worker."""
 
 from __future__ import annotations
 
