@@ -32,6 +32,9 @@ HEAVY = {
     "accelerate",
     "torchmetrics",
     "decord",
+    "datasets",
+    "jinja2",
+    "yaml",
 }
 MAY_BE_HEAVY = ("vidkit.models.", "vidkit.train.", "vidkit.fewshot.", "vidkit.bench.")
 #: but these, which lie within

@@ -20,6 +20,7 @@ from vidkit.models.adamae import AdaMAE
 from vidkit.models.losses import motion_energy
 from vidkit.models.masking import mask_generator
 from vidkit.settings.model import (
+    SIZES,
     AdaMAEConfig,
     DecoderConfig,
     LossConfig,
@@ -27,11 +28,7 @@ from vidkit.settings.model import (
     RecomputeConfig,
     SamplerConfig,
     ViTConfig,
-    small_64,
-    tiny,
     vit_base,
-    vit_large,
-    vit_small,
 )
 
 MINI = AdaMAEConfig(
@@ -242,10 +239,10 @@ def test_every_parameter_gets_a_gradient(config: AdaMAEConfig) -> None:
 
 
 @pytest.mark.parametrize("strategy", ["tube", "random", "frame", "adaptive"])
-@pytest.mark.parametrize("size", [vit_small, vit_base, vit_large, small_64, tiny])
-def test_every_size_runs_without_reading_the_device(size: Callable[[], AdaMAEConfig], strategy: Any) -> None:
+@pytest.mark.parametrize("size", SIZES)
+def test_every_size_runs_without_reading_the_device(size: str, strategy: Any) -> None:
     """Fake tensors have no values: whatever waits for one (item, nonzero, boolean indexing) raises."""
-    config = replace(size(), mask=MaskConfig(strategy=strategy, ratio=0.9))
+    config = replace(SIZES[size](), mask=MaskConfig(strategy=strategy, ratio=0.9))
     vit = config.encoder
     with FakeTensorMode():
         model = AdaMAE(config)
@@ -257,12 +254,12 @@ def test_every_size_runs_without_reading_the_device(size: Callable[[], AdaMAECon
 
 def test_small_sizes_get_a_gradient_everywhere() -> None:
     """The real depths and widths of the sizes that fit into a test, at their initial values, on a shorter clip."""
-    for size in (small_64, tiny):
-        config = size()
+    for name in ("small-64", "tiny"):
+        config = SIZES[name]()
         config = replace(config, encoder=replace(config.encoder, frames=2, size=32), mask=MaskConfig(ratio=0.75))
         model = AdaMAE(config, torch.Generator().manual_seed(0))
         model(clips(config, batch=1), mask_generator(0, 0, 0)).loss.backward()
-        assert all(p.grad is not None and p.grad.any() for p in model.parameters()), size
+        assert all(p.grad is not None and p.grad.any() for p in model.parameters()), name
 
 
 class CountOps(TorchDispatchMode):

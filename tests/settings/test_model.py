@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 from vidkit.errors import ConfigError
 from vidkit.settings.model import (
+    SIZES,
     AdaMAEConfig,
     ClassifierConfig,
     DecoderConfig,
@@ -20,24 +20,20 @@ from vidkit.settings.model import (
     ViTConfig,
     small_64,
     vit_base,
-    vit_large,
-    vit_small,
 )
 
 
 @pytest.mark.parametrize(
     ("size", "encoder", "decoder", "tokens"),
     [
-        (vit_small, (384, 12, 6, 4.0), (192, 4, 3), 1568),
-        (vit_base, (768, 12, 12, 4.0), (384, 4, 6), 1568),
-        (vit_large, (1024, 24, 16, 4.0), (512, 4, 8), 1568),
-        (small_64, (192, 9, 12, 2.0), (96, 3, 6), 512),
+        ("vit-small", (384, 12, 6, 4.0), (192, 4, 3), 1568),
+        ("vit-base", (768, 12, 12, 4.0), (384, 4, 6), 1568),
+        ("vit-large", (1024, 24, 16, 4.0), (512, 4, 8), 1568),
+        ("small-64", (192, 9, 12, 2.0), (96, 3, 6), 512),
     ],
 )
-def test_sizes(
-    size: Callable[[], AdaMAEConfig], encoder: tuple[Any, ...], decoder: tuple[Any, ...], tokens: int
-) -> None:
-    config = size()
+def test_sizes(size: str, encoder: tuple[Any, ...], decoder: tuple[Any, ...], tokens: int) -> None:
+    config = SIZES[size]()
     vit = config.encoder
     assert (vit.width, vit.depth, vit.heads, vit.mlp_ratio) == encoder
     assert (config.decoder.width, config.decoder.depth, config.decoder.heads) == decoder

@@ -12,6 +12,7 @@ A size is a function without arguments that returns a whole config; a variant ca
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -351,3 +352,13 @@ def tiny() -> AdaMAEConfig:
         sampler=SamplerConfig(heads=4),
         loss=LossConfig(normalize=False),
     )
+
+
+#: The sizes by name, as tables and tests go through them.
+SIZES: dict[str, Callable[[], AdaMAEConfig]] = {
+    "vit-small": vit_small,
+    "vit-base": vit_base,
+    "vit-large": vit_large,
+    "small-64": small_64,
+    "tiny": tiny,
+}
