@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import shlex
@@ -9,7 +10,8 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from vidkit.data.processes import die_with
@@ -17,6 +19,7 @@ from vidkit.data.synth import kinds as synthetic_kinds
 from vidkit.data.synth import kinetics as synthetic_kinetics
 from vidkit.data.synth import motions as synthetic_motions
 from vidkit.data.synth.clips import NUM_CLASSES, ClipLook, Pixels, draw, encode
+from vidkit.data.synth.motions_levels import level_of
 from vidkit.data.synth.plan import DAMAGE, Plan, PlannedClip, Request
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import Faults
@@ -34,8 +37,10 @@ class _Kind:
     fewest_classes: int = 1
     draw: Callable[..., Pixels] = draw
     """(look, seed=, index=) -> frames; a function of a module, since it goes to other processes."""
+    beside: Callable[..., Mapping[str, object]] | None = None
+    """(look, seed=, index=) -> what a JSON file beside each clip says of it; its name ends in `SIDECAR`."""
     options: frozenset[str] = frozenset()
-    """Of `label_sets`, `underscores`, `split_folders`, `annotations`, `audio`: those that this kind has."""
+    """Those of `label_sets`, `underscores`, `split_folders`, `annotations`, `audio`, `level` that it has."""
 
 
 _KINETICS = "vidkit build-dataset k400 --kinetics"
@@ -103,8 +108,13 @@ KINDS: dict[str, _Kind] = {
         most_classes=len(synthetic_motions.NAMES),
         command="vidkit build-dataset motions --motions",
         draw=synthetic_motions.draw,
+        beside=synthetic_motions.moving,
+        options=frozenset({"level"}),
     ),
 }
+
+#: Ending of the JSON file that lies beside a clip, in the place of the clip's own.
+SIDECAR = ".moving.json"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +157,7 @@ def write_layout(
     underscores: bool = False,
     split_folders: bool = False,
     annotations: str = "",
+    level: int | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SynthReport:
@@ -175,6 +186,7 @@ def write_layout(
         underscores: Kinetics class folders with `_` for spaces.
         split_folders: Kinetics files below `train/`, `val/`, `test/`.
         annotations: subfolder for annotation files; "": beside the videos.
+        level: motions only: how hard they are, 1 to 5 (`motions_levels.LEVELS`); None: 5.
         workers: processes that draw and encode.
         progress: called with (videos drawn, videos in all).
 
@@ -184,6 +196,14 @@ def write_layout(
     if kind not in KINDS:
         raise ConfigError(f"unknown kind {kind!r}; expected one of {', '.join(KINDS)}")
     what, root = KINDS[kind], Path(out)
+    if level is not None and "level" in what.options:
+        known = {"level": level}
+        what = replace(
+            what,
+            classes=level_of(level).classes,
+            draw=partial(what.draw, **known),
+            beside=None if what.beside is None else partial(what.beside, **known),
+        )
     ask = Request(
         kind=kind,
         clips=what.clips if clips is None else clips,
@@ -197,6 +217,7 @@ def write_layout(
         extra=extra,
         underscores=underscores,
         split_folders=split_folders,
+        level=level,
     )
     _check(what, ask, missing=missing, broken=broken, annotations=annotations, workers=workers, audio=audio)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -254,6 +275,7 @@ def _check(
         "split_folders": ask.split_folders,
         "annotations": annotations,
         "audio": audio,
+        "level": ask.level,
     }
     for name, value in given.items():
         faults.check(not value or name in what.options, name, value, f"nothing; it has no meaning for {ask.kind}")
@@ -282,11 +304,15 @@ class _Job:
     video: int
     audio: bool
     draw: Callable[..., Pixels]
+    beside: Callable[..., Mapping[str, object]] | None
 
 
 def _render(job: _Job) -> None:
     frames = job.draw(job.look, seed=job.seed, index=job.video)
     encode(frames, job.path, job.look.fps, job.codec, audio=job.audio)
+    if job.beside is not None:
+        said = job.beside(job.look, seed=job.seed, index=job.video)
+        job.path.with_suffix(SIDECAR).write_text(json.dumps(said) + "\n", encoding="utf-8")
 
 
 def _write_clips(
@@ -317,6 +343,7 @@ def _write_clips(
                 video=clip.video,
                 audio=audio,
                 draw=what.draw,
+                beside=what.beside,
             )
         )
 
@@ -334,11 +361,14 @@ def _write_clips(
     for clip in sound:
         if home[clip.video] != root / clip.path:
             _link(home[clip.video], _parent_made(root / clip.path))
+            if what.beside is not None:
+                _link(home[clip.video].with_suffix(SIDECAR), (root / clip.path).with_suffix(SIDECAR))
     for clip, part in cut:  # written anew: a link cut short would cut its whole twin
         data = home[clip.video].read_bytes() if part else b""
         _parent_made(root / clip.path).write_bytes(data[: int(len(data) * part)])
     for path in spare:
         path.unlink()
+        path.with_suffix(SIDECAR).unlink(missing_ok=True)
     return len(jobs)
 
 

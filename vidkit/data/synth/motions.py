@@ -15,7 +15,9 @@ Lengths are in shorter sides of the picture, x to the right and y downwards. T: 
 
 from __future__ import annotations
 
+import base64
 import math
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -23,7 +25,8 @@ from functools import partial
 import numpy as np
 
 from vidkit.data.synth.clips import ClipLook
-from vidkit.data.synth.motions_scene import Pixels, Scene, draw_scene, film
+from vidkit.data.synth.motions_levels import HARDEST, level_of
+from vidkit.data.synth.motions_scene import Pixels, Scene, draw_scene, film, shares
 from vidkit.data.synth.plan import Plan, PlannedClip, Request, balanced, share_videos
 from vidkit.data.synth.shapes import Floats
 from vidkit.errors import ConfigError
@@ -31,6 +34,12 @@ from vidkit.errors import ConfigError
 SIZE, FRAMES, FPS = 64, 32, 16.0
 #: Below, shapes are too small for their textures, and a pixel of shaking is as large as a motion.
 SMALLEST = 32
+
+#: The picture is divided into so many cells a side, to say where something moves.
+CELLS = 16
+
+#: No shape reaches further from its centre, in radii.
+REACH = 1.25
 
 SPLITS = {"train": 0.7, "val": 0.15, "test": 0.15}
 
@@ -233,40 +242,79 @@ def course(class_index: int, frames: int, rng: np.random.Generator) -> Course:
     return MOTIONS[class_name(class_index)](np.arange(frames) / max(1, frames - 1), chance)
 
 
-def draw(look: ClipLook, *, seed: int = 0, index: int = 0) -> Pixels:
-    """The frames of one clip, a function of `look`, `seed` and `index` alone. `look.class_index` counts `NAMES`.
+def draw(look: ClipLook, *, seed: int = 0, index: int = 0, level: int = HARDEST) -> Pixels:
+    """The frames of one clip, a function of the arguments alone. `look.class_index` counts `NAMES`.
 
     Args:
         seed: of the whole dataset.
         index: of the clip in it.
+        level: a number in `LEVELS`.
 
     Returns:
         (T, H, W, 3) uint8 RGB.
 
     Raises:
-        ConfigError: no such class.
+        ConfigError: no such class or level.
     """
-    scene, moved = _drawn(look, seed, index)
-    side = min(look.height, look.width)
-    return film(scene, side * moved.x, side * moved.y, moved.angle, np.exp(moved.growth))
+    scene, moved = _drawn(look, seed, index, level)
+    return film(scene, *_in_pixels(look, moved))
 
 
-def places(look: ClipLook, *, seed: int = 0, index: int = 0) -> Floats:
+def places(look: ClipLook, *, seed: int = 0, index: int = 0, level: int = HARDEST) -> Floats:
     """Where the moving shape is in each frame of `draw`'s clip, to tell it from the rest of the picture.
 
     Returns:
-        (T, 3): x, y of its centre, within the picture, and its radius; pixels.
+        (T, 3): x, y of its centre and its radius; pixels. Without edges, the centre is within the picture.
     """
-    scene, moved = _drawn(look, seed, index)
-    side = min(look.height, look.width)
-    x = (scene.start[0] + side * moved.x - scene.shake[:, 1]) % look.width
-    y = (scene.start[1] + side * moved.y - scene.shake[:, 0]) % look.height
-    return np.stack([x, y, scene.mover.radius * side * np.exp(moved.growth)], axis=1)
+    scene, moved = _drawn(look, seed, index, level)
+    x, y, _, scale = _in_pixels(look, moved)
+    x, y = scene.start[0] + x - scene.shake[:, 1], scene.start[1] + y - scene.shake[:, 0]
+    if not scene.edges:
+        x, y = x % look.width, y % look.height
+    return np.stack([x, y, scene.mover.radius * min(look.height, look.width) * scale], axis=1)
 
 
-def _drawn(look: ClipLook, seed: int, index: int) -> tuple[Scene, Course]:
+def moving_shares(
+    look: ClipLook, *, seed: int = 0, index: int = 0, level: int = HARDEST, cells: int = CELLS
+) -> Pixels:
+    """(T, cells, cells) uint8: how much of each cell of the picture the moving shape covers, of 255.
+
+    Raises:
+        ConfigError: the picture's sides are no multiples of `cells`.
+    """
+    if look.height % cells or look.width % cells:
+        raise ConfigError(f"a picture of {look.width}x{look.height} cannot be divided into {cells} x {cells} cells")
+    scene, moved = _drawn(look, seed, index, level)
+    return shares(scene, *_in_pixels(look, moved), cells)
+
+
+def moving(look: ClipLook, *, seed: int = 0, index: int = 0, level: int = HARDEST) -> dict[str, object]:
+    """Where something moves, as the JSON file beside a clip says it: for oracle masks and honest overlaps.
+
+    `boxes`: (T, 4) left, top, right, bottom around the shape, in parts of the picture; what reaches beyond 0 or 1
+    is on the other side where the picture has no edges, else out of sight. `shares`: (T, cells, cells) uint8, how
+    much of each cell of the picture the shape covers, of 255; compressed by zlib, then base64.
+    """
+    place = places(look, seed=seed, index=index, level=level) / (look.width, look.height, 1)
+    far = REACH * place[:, 2:] / (look.width, look.height)
+    boxes = np.concatenate([place[:, :2] - far, place[:, :2] + far], axis=1)
+    found: dict[str, object] = {"boxes": np.round(boxes, 4).tolist()}
+    if look.width % CELLS == 0 and look.height % CELLS == 0:
+        grid = moving_shares(look, seed=seed, index=index, level=level)
+        found |= {"cells": CELLS, "shares": base64.b64encode(zlib.compress(grid.tobytes(), 9)).decode("ascii")}
+    return {"moving": found}
+
+
+def _drawn(look: ClipLook, seed: int, index: int, level: int) -> tuple[Scene, Course]:
     moved = course(look.class_index, look.frames, np.random.default_rng([seed, index, _MOTION]))
-    return draw_scene(np.random.default_rng([seed, index, _LOOK]), look.height, look.width, look.frames), moved
+    rng = np.random.default_rng([seed, index, _LOOK])
+    return draw_scene(rng, look.height, look.width, look.frames, level_of(level)), moved
+
+
+def _in_pixels(look: ClipLook, moved: Course) -> tuple[Floats, Floats, Floats, Floats]:
+    """x, y, angle and scale, as `film` takes them."""
+    side = min(look.height, look.width)
+    return side * moved.x, side * moved.y, moved.angle, np.exp(moved.growth)
 
 
 def plan(ask: Request) -> Plan:

@@ -2,8 +2,8 @@
 
 Nothing here knows a class. All is drawn from one stream of random numbers, which the class has no part in.
 
-The picture has no edges: what leaves it on one side enters on the other. So every place is as likely as any other
-in every frame, and no class can be told from where its shape is.
+At most levels the picture has no edges: what leaves it on one side enters on the other. So every place is as likely
+as any other in every frame, and no class can be told from where its shape is.
 
 Array shapes: T time, H height, W width, h w the sides of a window that holds the shape.
 """
@@ -11,11 +11,12 @@ Array shapes: T time, H height, W width, h w the sides of a window that holds th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from vidkit.data.synth.motions_levels import HARDEST, LEVELS, Level
 from vidkit.data.synth.shapes import SHAPES, Floats
 
 Pixels = npt.NDArray[np.uint8]
@@ -25,9 +26,8 @@ _SHAPE_NAMES = tuple(SHAPES)
 #: How a shape is coloured. Each tells which way up the shape is, so that even a disc is seen to turn.
 TEXTURES = ("half", "spot", "stripes")
 
-#: Sides of the picture's shorter side.
-_RADIUS = (0.1, 0.16)
-_CLUTTER = (8, 13)
+#: Of the picture's sides: where a shape that can leave the picture begins.
+_MIDDLE = (0.25, 0.75)
 _BLOTCHES = ((3, 40.0), (7, 30.0), (16, 22.0))
 """Cells across the picture, and how far light and dark lie apart."""
 _NOISE = 3
@@ -63,19 +63,24 @@ class Scene:
     """(plates, H, W, 1), used in turns."""
     turns: Ints
     """(T,): which plate."""
+    edges: bool
+    """What leaves the picture is gone; else it enters on the other side."""
 
 
-def draw_scene(rng: np.random.Generator, height: int, width: int, frames: int, reach: int = 3) -> Scene:
-    """A scene of `height` x `width` pixels; the camera strays by `reach` pixels at most."""
-    side = min(height, width)
+def draw_scene(
+    rng: np.random.Generator, height: int, width: int, frames: int, level: Level = LEVELS[HARDEST]
+) -> Scene:
+    """A scene of `height` x `width` pixels, as crowded and as shaken as the level has it."""
+    side, reach = min(height, width), level.reach
     still = _background(rng, height, width)
-    for _ in range(int(rng.integers(*_CLUTTER))):
-        thing = draw_thing(rng)
+    for _ in range(int(rng.integers(*level.clutter))):
+        thing = draw_thing(rng, level.radius)
         x, y = rng.random(2) * (width, height)
         once = np.ones(1)
         paint(still[None], thing, x * once, y * once, thing.radius * side * once, thing.angle * once)
-    mover = draw_thing(rng)
-    x, y = rng.random(2) * (width, height)
+    mover = draw_thing(rng, level.radius)
+    low, high = _MIDDLE if level.edges else (0.0, 1.0)
+    x, y = (low + (high - low) * rng.random(2)) * (width, height)
     steps = rng.integers(-1, 2, (frames, 2))
     steps[0] = 0
     return Scene(
@@ -85,13 +90,14 @@ def draw_scene(rng: np.random.Generator, height: int, width: int, frames: int, r
         shake=np.clip(np.cumsum(steps, axis=0), -reach, reach),
         noise=rng.integers(-_NOISE, _NOISE + 1, (_NOISE_PLATES, height, width, 1), dtype=np.int16),
         turns=rng.integers(0, _NOISE_PLATES, frames),
+        edges=level.edges,
     )
 
 
-def draw_thing(rng: np.random.Generator) -> Thing:
-    """A thing whose looks are all at random, and so say nothing of how it moves."""
+def draw_thing(rng: np.random.Generator, radii: tuple[float, float]) -> Thing:
+    """A thing whose looks are all at random, and so say nothing of how it moves; its radius is between `radii`."""
     shape, texture = int(rng.integers(0, len(_SHAPE_NAMES))), int(rng.integers(0, len(TEXTURES)))
-    radius = _RADIUS[0] + (_RADIUS[1] - _RADIUS[0]) * rng.random()
+    radius = radii[0] + (radii[1] - radii[0]) * rng.random()
     tint = (rng.random((2, 3)) - 0.5) * 150
     light = np.array([20 + 60 * rng.random(), 175 + 70 * rng.random()])
     if rng.random() < 0.5:
@@ -113,23 +119,46 @@ def film(scene: Scene, x: Floats, y: Floats, angle: Floats, scale: Floats) -> Pi
     rows = (np.arange(height) + scene.shake[:, :1]) % height
     columns = (np.arange(width) + scene.shake[:, 1:]) % width
     clip = scene.still[rows[:, :, None], columns[:, None, :]]
-    mover = scene.mover
+    _paint_mover(clip, scene, scene.mover, x, y, angle, scale)
+    noisy: Pixels = np.clip(clip + scene.noise[scene.turns], 0, 255).astype(np.uint8)
+    return noisy
+
+
+def shares(scene: Scene, x: Floats, y: Floats, angle: Floats, scale: Floats, cells: int) -> Pixels:
+    """(T, cells, cells) uint8: how much of each cell of the picture the mover covers in `film`'s frames, of 255.
+
+    Raises:
+        ValueError: the picture's sides are no multiples of `cells`.
+    """
+    height, width = scene.still.shape[:2]
+    clip = np.zeros((len(x), height, width, 1), np.uint8)
+    white = replace(scene.mover, colours=np.full((2, 1), 255, np.uint8))
+    _paint_mover(clip, scene, white, x, y, angle, scale)
+    parts = clip.reshape(len(x), cells, height // cells, cells, width // cells)
+    return _pixels(parts.mean(axis=(2, 4)))
+
+
+def _paint_mover(
+    clip: Pixels, scene: Scene, mover: Thing, x: Floats, y: Floats, angle: Floats, scale: Floats
+) -> None:
     paint(
         clip,
         mover,
         scene.start[0] + x - scene.shake[:, 1],
         scene.start[1] + y - scene.shake[:, 0],
-        mover.radius * min(height, width) * scale,
+        mover.radius * min(clip.shape[1:3]) * scale,
         mover.angle + angle,
+        edges=scene.edges,
     )
-    noisy: Pixels = np.clip(clip + scene.noise[scene.turns], 0, 255).astype(np.uint8)
-    return noisy
 
 
-def paint(clip: Pixels, thing: Thing, x: Floats, y: Floats, radius: Floats, angle: Floats) -> None:
-    """Blend an anti-aliased shape into every frame of `clip` (T, H, W, 3), in place; arrays are (T,), in pixels.
+def paint(
+    clip: Pixels, thing: Thing, x: Floats, y: Floats, radius: Floats, angle: Floats, *, edges: bool = False
+) -> None:
+    """Blend an anti-aliased shape into every frame of `clip` (T, H, W, C), in place; arrays are (T,), in pixels.
 
-    All frames at once, in a window around the shape; its rows and columns are taken modulo the picture's.
+    All frames at once, in a window around the shape; its rows and columns are taken modulo the picture's. With
+    `edges`, those outside it stay as they are.
     """
     frames, height, width = clip.shape[:3]
     # sines and powers differ in the last bit between machines; rounding makes them equal again
@@ -144,6 +173,9 @@ def paint(clip: Pixels, thing: Thing, x: Floats, y: Floats, radius: Floats, angl
     down = ((top + 0.5 - y[:, None]) / radius[:, None])[:, :, None]
     u, v = across * cos + down * sin, down * cos - across * sin  # (T, h, w)
     weight = np.rint(np.clip(0.5 - SHAPES[thing.shape](u, v) * size, 0, 1) * 256).astype(np.int32)[..., None]
+    if edges:
+        inside = ((top >= 0) & (top < height))[:, :, None] & ((left >= 0) & (left < width))[:, None, :]
+        weight *= inside[..., None]
     second = np.clip(0.5 - _texture(thing.texture, u, v) * size, 0, 1)[..., None]
     first_colour, second_colour = thing.colours.astype(np.float64)
     colour = np.rint(first_colour + (second_colour - first_colour) * second).astype(np.int32)

@@ -28,6 +28,7 @@ class Request:
     extra: int = 0
     underscores: bool = False
     split_folders: bool = False
+    level: int | None = None
 
     def rng(self, purpose: int, item: int = 0) -> np.random.Generator:
         """Random numbers for one purpose; three seed words, so that none meets those of `draw`."""
