@@ -52,6 +52,15 @@ def run(
         ),
     ] = None,
     fps: Annotated[float | None, typer.Option(show_default=False, rich_help_panel=_PICTURES)] = None,
+    level: Annotated[
+        int | None,
+        typer.Option(
+            help="motions: from 1, few classes and nothing else in sight, to 5, 40 classes in a crowd that shakes; "
+            "by default 5.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
     missing: Annotated[
         float, typer.Option(help="Share of annotated clips without a file.", rich_help_panel=_FAULTS)
     ] = 0.0,
@@ -75,6 +84,7 @@ def run(
         "frames": frames,
         "size": None if size is None else _pixels(size),
         "fps": fps,
+        "level": level,
         "missing": missing,
         "broken": broken,
         "extra": extra,
