@@ -30,8 +30,9 @@ demo: install $(DEMO)-clips
 $(DEMO)-clips: | install
 	$(BIN)/vidkit synth demo --out $@ --clips 1200
 
+# on all cores; the tests of a file share what is costly to make, so they stay together
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadscope
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,11 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Before torch is imported, and for the processes that tests start, too. The tensors are small: a second thread
+# saves nothing, waiting for it costs much where all cores run tests, and its sums come out in another order, which
+# a test that asks for equal bits would notice.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 MEDIA_VARIABLE = "VIDKIT_TEST_MEDIA"
 
 
@@ -19,6 +26,14 @@ MEDIA_VARIABLE = "VIDKIT_TEST_MEDIA"
 def _no_data_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's own data folder must not become the input of a test."""
     monkeypatch.delenv("VIDKIT_DATA", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """A test may ask torch for more threads; the next one has one again. Who needs no torch does not import it."""
+    yield
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,6 @@ TWO = {"masks": ("adaptive", "tube"), "seeds": (3,)}
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Row, ...]]:
     """Two cells without interruption."""
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, ablate.run(ablation(data, out, jobs(**TWO)), quiet=True)
 

@@ -70,7 +70,6 @@ def test_models_and_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_shards_and_losses(tmp_path: Path) -> None:
     """A build and twenty steps, written and read again; then twenty steps more: the same losses, to the bit."""
-    torch.set_num_threads(1)
     before = os.environ.get("ACCELERATE_USE_CPU")
     values = [*regress_exact.shards(tmp_path), *regress_exact.curve(tmp_path)]
     assert os.environ.get("ACCELERATE_USE_CPU") == before

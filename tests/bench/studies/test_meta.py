@@ -33,7 +33,6 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[StudyRow, ...]]:
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, studies.run("meta", data, out)
 

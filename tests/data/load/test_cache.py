@@ -7,7 +7,6 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +22,6 @@ from vidkit.data.load.cache import DeviceCache, HostCache, available_memory, che
 from vidkit.data.load.order import Request
 from vidkit.data.media.frames import decode_frames
 from vidkit.errors import ClipError, ConfigError, DatasetError
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Where other work keeps the cores busy, torch's threads wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

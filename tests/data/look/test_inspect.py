@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -24,16 +23,6 @@ from vidkit.data.look import sheet
 from vidkit.data.look.inspect import Bin, histogram, render, summarise
 from vidkit.data.look.sheet import choose, contact_sheet
 from vidkit.errors import ConfigError, DatasetError, VidkitError
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset.build(tmp_path_factory.mktemp("tiny") / "whole")
-
-
-@pytest.fixture
-def root(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
 def printed(root: Path, width: int = 160, **how: Any) -> str:

@@ -18,22 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.badmedia import indexed_clip
-from tests.data import builds, tiny_dataset
+from tests.data import builds
 from vidkit.data.look.inspect import summarise
 from vidkit.data.shards import ShardWriter, end_of_tar, sha256_file, tar_member
 from vidkit.data.tables import LEDGER_SCHEMA
 from vidkit.data.verify.dataset import KINDS, Verification, verify
 from vidkit.errors import DatasetError
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_dataset.build(tmp_path_factory.mktemp("tiny") / "whole")
-
-
-@pytest.fixture
-def root(whole: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(whole, tmp_path / "copy"))
 
 
 def kinds(found: Verification) -> set[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -365,9 +366,7 @@ class Arguments(argparse.Namespace):
 def test_other_classes_are_named(tmp_path: Path, zipped: bool) -> None:
     value = {"model": VIDEOMAE, "args": Arguments(lr=1)}
     torch.save(value, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
-    with pytest.raises(
-        ConfigError, match=r"run code to be restored: tests\.models\.foreign\.test_convert\.Arguments\n"
-    ):
+    with pytest.raises(ConfigError, match=rf"run code to be restored: {re.escape(__name__)}\.Arguments\n"):
         foreign.read_foreign(tmp_path / "bad.pth", **TOLD)
 
 
