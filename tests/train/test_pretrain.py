@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests import forked
 from tests.reference import ref_training
 from tests.train import small
 from vidkit.data import ClipDataset
@@ -120,29 +120,18 @@ def test_resumed_runs_learn_the_same(
         assert not all(torch.equal(value, a.model[name]) for name, value in a.training["weights"].items())
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from tests.train import small
-from vidkit.train import pretrain
-from vidkit.settings.train import LogConfig
-config = small.pretrain(optim=small.optim(epochs=400), log=LogConfig(every=1))
-pretrain.run(config, Path(sys.argv[1]), Path(sys.argv[2]), quiet=True, resume=True)
-"""
+LONG = small.pretrain(optim=small.optim(epochs=400), log=LogConfig(every=1))
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=str)
 def test_a_killed_process(how: signal.Signals, built: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", SCRIPT, str(built), str(tmp_path / "run")]
-    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True)
     folder = RunFolder(tmp_path / "run")
-    while len(folder.rows()) < 9 and process.poll() is None:
-        pass
-    os.kill(process.pid, how)
-    words = process.communicate()[1]
-    assert process.returncode != 0
+    with forked.running(run, LONG, built, tmp_path / "run", says=tmp_path / "said") as process:
+        while len(folder.rows()) < 9 and process.is_alive():
+            time.sleep(0.01)
+        os.kill(process.pid, how)
+        process.join(60)
+        assert process.exitcode not in (0, None)
     before = folder.rows()
     step = checkpoints.load(folder.last).facts["step"]
     assert 6 <= step < 1200
@@ -150,13 +139,12 @@ def test_a_killed_process(how: signal.Signals, built: Path, tmp_path: Path) -> N
         assert step % 3 == 0, "the last whole epoch"
     else:
         assert step == before[-1]["step"], "the last step"
-        assert "KeyboardInterrupt" in words
+        assert "KeyboardInterrupt" in (tmp_path / "said").read_text()
     # goes on, and the lines that both wrote are the same
-    config = small.pretrain(optim=small.optim(epochs=400), log=LogConfig(every=1))
     with pytest.MonkeyPatch.context() as patched:
         crash_at(patched, step + 4)
         with pytest.raises(Crash):
-            run(config, built, tmp_path / "run", resume=True)
+            run(LONG, built, tmp_path / "run", resume=True)
     after = small.learnt(folder.rows())
     assert [row["step"] for row in after] == list(range(1, step + 5))
     assert after[:step] == small.learnt(before)[:step]

@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
-from tests.train import small
+from tests import forked
+from tests.train import small, two_processes
 from vidkit.models import checkpoints
+from vidkit.train import pretrain
 from vidkit.train.runs import RunFolder
 
-ROOT = Path(__file__).parents[2]
+
+def torchrun(*args: object) -> None:
+    """What `torchrun --standalone --nproc-per-node 2` does, with processes that have torch already."""
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=2,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        run_id="two",
+        start_method="fork",
+        monitor_interval=0.1,
+    )
+    elastic_launch(config, two_processes.main)(*args)
 
 
-def test_two_processes_learn_what_one_learns(tmp_path: Path) -> None:
+def test_two_processes_learn_what_one_learns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     built = small.dataset(tmp_path / "d")
-    script = ["-m", "tests.train.two_processes", str(built)]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "two").mkdir()
-    alone = [sys.executable, *script, str(tmp_path / "one")]
-    both = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    for words in (alone, [*both, *script, str(tmp_path / "two")]):
-        done = subprocess.run(
-            words, env=environment, cwd=ROOT, capture_output=True, text=True, check=False, timeout=400
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    with forked.running(torchrun, built, tmp_path / "two", says=tmp_path / "said") as process:
+        monkeypatch.setattr(pretrain, "_losses", pretrain._losses)  # given back afterwards
+        two_processes.main(built, tmp_path / "one")
+        process.join(400)
+    assert process.exitcode == 0, (tmp_path / "said").read_text()[-3000:]
     for stage in ("pretrain", "finetune"):
         one, two = (RunFolder(tmp_path / name / stage) for name in ("one", "two"))
         for name in ("loss", "grad_norm", "val_top1"):

@@ -5,23 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from tests import forked
 from tests.train import small
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.models import checkpoints
+from vidkit.settings.train import LogConfig
 from vidkit.train import evaluate, finetune, pretrain, runs
 from vidkit.train.runs import RunFolder
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -106,28 +105,18 @@ def test_a_finished_run_keeps_its_metrics(built: Path, tmp_path: Path) -> None:
     assert (again["loss"], again["best"], again["steps"]) == (first["loss"], first["best"], first["steps"])
 
 
-SCRIPT = """
-import sys
-from pathlib import Path
-import torch
-torch.set_num_threads(1)
-from tests.train import small
-from vidkit.train import pretrain
-from vidkit.settings.train import LogConfig
-config = small.pretrain(optim=small.optim(epochs=4000), log=LogConfig(every=1), data=small.data(workers=2))
-pretrain.run(config, Path(sys.argv[1]), Path(sys.argv[2]), quiet=True, resume=True)
-"""
-
-
 def test_a_stop_that_loader_workers_hear_too(built: Path, tmp_path: Path) -> None:
     """As a terminal's Ctrl-C and torchrun's SIGTERM do: the step is done and saved all the same."""
-    words = [sys.executable, "-c", SCRIPT, str(built), str(tmp_path / "run")]
-    process = subprocess.Popen(words, cwd=ROOT, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    config = small.pretrain(optim=small.optim(epochs=4000), log=LogConfig(every=1), data=small.data(workers=2))
     folder = RunFolder(tmp_path / "run")
-    while len(folder.rows()) < 7 and process.poll() is None:
-        time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    with forked.running(
+        partial(pretrain.run, quiet=True), config, built, folder.root, says=tmp_path / "said"
+    ) as process:
+        while len(folder.rows()) < 7 and process.is_alive():
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGTERM)
+        process.join(60)
+    said = (tmp_path / "said").read_text()
     assert "KeyboardInterrupt" in said
     assert "DataLoader worker" not in said
     assert checkpoints.load(folder.last).facts["step"] == folder.rows()[-1]["step"]

@@ -1,12 +1,8 @@
-"""Run by torchrun: pre-training, fine-tuning and evaluation with fixed masks, for `test_processes`.
-
-usage: two_processes.py DATA OUT
-"""
+"""Pre-training, fine-tuning and evaluation with fixed masks, for `test_processes`."""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,7 +45,3 @@ def main(data: Path, out: Path) -> None:
     found = evaluate.run(data, last, split="val", views=plain.views, workers=0, out=scores, quiet=True)
     metrics = {**summary["metrics"], "tested": found["top1"], "clips": found["clips"]}
     (out / f"summary-{rank}.json").write_text(json.dumps(metrics))
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))

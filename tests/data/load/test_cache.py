@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import pickle
-import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,8 @@ import numpy as np
 import pytest
 import torch
 
+from tests import forked
+from tests.data import builds
 from tests.data.tinyset import Clip, build, many
 from vidkit.data import ClipBatch, ClipDataset, ClipLoader
 from vidkit.data.load import cache
@@ -242,26 +243,26 @@ def test_on_a_gpu(dataset: Path) -> None:
     assert pinned.to("cuda").video.stride() == pinned.video.stride()
 
 
-FILLING = """
-import os, sys, time
-from vidkit.data import ClipDataset
-from vidkit.data.load.cache import HostCache
 class Slow(ClipDataset):
-    def pictures(self, i, wanted):
-        os.write(1, b"%d\\n" % os.getpid())  # in one piece
+    def pictures(self, i: int, wanted: Any) -> Any:
+        os.write(1, b"%d\n" % os.getpid())  # in one piece
         time.sleep(600)
-HostCache(Slow(sys.argv[1], "train"), workers=2)
-"""
+
+
+def fill(dataset: Path) -> None:
+    HostCache(Slow(dataset, "train"), workers=2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does it there")
-def test_nobody_is_left_when_a_cache_is_being_filled(dataset: Path) -> None:
+def test_nobody_is_left_when_a_cache_is_being_filled(dataset: Path, tmp_path: Path) -> None:
     """Processes that fill it would otherwise keep its memory when the main one is killed."""
-    words = [sys.executable, "-c", FILLING, str(dataset)]
-    main = subprocess.Popen(words, cwd=Path(__file__).parents[3], stdout=subprocess.PIPE, text=True)
-    assert main.stdout is not None
-    children = {int(main.stdout.readline()) for _ in range(2)}
-    assert len(children) == 2
-    main.kill()
-    main.communicate()  # reads until the last process that has the pipe is gone
-    assert main.returncode == -signal.SIGKILL
+    said, deadline = tmp_path / "said", time.monotonic() + 60
+    with forked.running(fill, dataset, says=said) as main:
+        while len(children := set(said.read_text().splitlines())) < 2:
+            assert main.is_alive(), said.read_text()
+            time.sleep(0.01)
+        main.kill()
+        main.join()
+        while any(builds.is_alive(int(child)) for child in children):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
