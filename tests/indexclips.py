@@ -169,8 +169,17 @@ def add_tone(output: Any, stream: Any, seconds: float = FRAMES / FPS) -> None:
     output.mux(stream.encode(None))
 
 
+#: What `indexed_clip` has encoded, by what was asked for: the same few clips are the input of hundreds of tests.
+ENCODED: dict[str, bytes] = {}
+
+
 def indexed_clip(
     path: Path, frames: int = FRAMES, width: int = WIDTH, height: int = HEIGHT, first: int = 0, **how: Any
 ) -> None:
     """A clip whose frame k shows index `first + k`; `how` goes to `write_frames`."""
+    asked = repr((frames, width, height, first, sorted(how.items())))
+    if asked in ENCODED:
+        path.write_bytes(ENCODED[asked])
+        return
     write_frames(path, (indexed_frame(first + k, width, height) for k in range(frames)), **how)
+    ENCODED[asked] = path.read_bytes()

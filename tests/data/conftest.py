@@ -1,13 +1,15 @@
-"""The dataset that was written by hand, made once."""
+"""The dataset that was written by hand, made once; and builds without processes."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
 from tests.data import tiny_dataset
+from tests.data.builds import InProcess
 
 
 @pytest.fixture(scope="session")
@@ -19,3 +21,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def root(whole: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(whole, tmp_path / "copy"))
+
+
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Builds decode in this process, for tests of what comes out; `ClipWorker` has tests of its own."""
+    monkeypatch.setattr("vidkit.data.build.build.ClipWorker", InProcess)
+    monkeypatch.setattr(os, "fsync", lambda handle: None)  # no power is cut here

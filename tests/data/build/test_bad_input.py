@@ -51,6 +51,7 @@ def test_each_bad_file_has_its_code_and_each_odd_one_is_stored(tmp_path: Path) -
     builds.check_whole(tmp_path / "out")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_strict_decoding_makes_concealed_damage_a_failure(tmp_path: Path) -> None:
     concealed = {name: case for name, case in badmedia.CASES.items() if case.concealed}
     for name, case in concealed.items():
@@ -111,6 +112,7 @@ def k400(root: Path) -> Any:
     return prepare(load_spec("k400"), {"kinetics": root}, Request(size=32, frames=4))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_bad_annotation_rows_stand_in_the_ledger(tmp_path: Path) -> None:
     root = kinetics(
         tmp_path,
@@ -182,6 +184,7 @@ def test_structurally_wrong_annotations_are_one_clear_error(
     assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
+@pytest.mark.usefixtures("in_process")
 def test_paths_in_tinyvirat_annotations_cannot_leave_the_folder(tmp_path: Path) -> None:
     tubes = [
         TUBE,
@@ -294,6 +297,7 @@ def test_every_kind_in_one_real_tree_by_the_command(spec: str, source: str, writ
     ],
     ids=["no such class", "leads out", "no file", "twice"],
 )
+@pytest.mark.usefixtures("in_process")
 def test_a_bad_line_of_a_list_is_a_row_or_an_error_that_names_it(
     lines: list[str], said: list[str], tmp_path: Path
 ) -> None:

@@ -119,6 +119,7 @@ def test_nothing_tells_where_or_when_it_was_built(built: tuple[Built, Path]) -> 
             assert time.strftime("%Y-%m").encode() not in data, path
 
 
+@pytest.mark.usefixtures("in_process")
 def test_progress_is_told_of_every_clip(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 9, missing=1, broken=1)
     progress = Progress("building", 9, quiet=True)
@@ -147,6 +148,7 @@ def samples(out: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+@pytest.mark.usefixtures("in_process")
 def test_label_sets_and_single_labels_side_by_side(tmp_path: Path) -> None:
     size = {"clips": 12, "frames": 3, "size": (32, 32)}
     small("kinetics-flat", tmp_path / "k", classes=3, **size)
@@ -168,6 +170,7 @@ def test_label_sets_and_single_labels_side_by_side(tmp_path: Path) -> None:
     assert any(len(meta["labels"]) > 1 for meta in found.values())
 
 
+@pytest.mark.usefixtures("in_process")
 def test_withheld_labels_leave_no_class(tmp_path: Path) -> None:
     small("tinyvirat-v2", tmp_path / "t", clips=20, classes=4, label_sets=5)
     prepared = prepare(load_spec("tinyvirat"), {"tinyvirat": tmp_path / "t"}, Request(size=32, frames=3))
@@ -215,6 +218,7 @@ def test_a_file_that_goes_between_plan_and_build_is_missing(tmp_path: Path) -> N
     check_whole(tmp_path / "out")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_split_whose_clips_all_fail_has_no_shard(tmp_path: Path) -> None:
     write_clip(tmp_path / "t/train/a/1.mp4")
     CASES["text"].write(_made(tmp_path / "t/val/a") / "1.mp4")

@@ -22,7 +22,7 @@ from typing import Any
 import pytest
 
 from tests.data import builds
-from tests.data.builds import LISTED, InProcess, check_whole, listed_tree, plan, run, snapshot, write_clip
+from tests.data.builds import LISTED, check_whole, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli.app import main
 from vidkit.data import shards
 from vidkit.data.build.build import Interrupted
@@ -45,12 +45,6 @@ name = "lists"
 kind = "listfile"
 classes = "names.txt"
 """
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidkit.data.build.build.ClipWorker", InProcess)
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # no power is cut here
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +326,7 @@ def _mend(source: Path) -> None:
             write_clip(path, first=i + 1000 * (split == "val"))
 
 
+@pytest.mark.usefixtures("in_process")
 def test_retry_after_mending_is_as_if_it_had_never_failed(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 17, missing=1, broken=1)
     first = run(plan(LISTED, source), tmp_path / "out")
@@ -353,6 +348,7 @@ def test_retry_after_mending_is_as_if_it_had_never_failed(tmp_path: Path) -> Non
         assert (tmp_path / "out" / name).stat().st_ino == inode, "a shard without failures is left alone"
 
 
+@pytest.mark.usefixtures("in_process")
 def test_retry_of_some_while_others_stay(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 17, missing=2, broken=1)
     run(plan(LISTED, source), tmp_path / "out")
@@ -363,6 +359,7 @@ def test_retry_of_some_while_others_stay(tmp_path: Path) -> None:
     assert check_whole(tmp_path / "out")
 
 
+@pytest.mark.usefixtures("in_process")
 def test_retry_without_a_change_changes_nothing(tree: Path, tmp_path: Path) -> None:
     prepared = plan(LISTED, tree)
     run(prepared, tmp_path / "out")
@@ -371,6 +368,7 @@ def test_retry_without_a_change_changes_nothing(tree: Path, tmp_path: Path) -> N
     assert snapshot(tmp_path / "out") == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_finished_build_is_left_alone(tree: Path, tmp_path: Path) -> None:
     prepared = plan(LISTED, tree)
     first = run(prepared, tmp_path / "out")
@@ -385,6 +383,7 @@ def test_a_finished_build_is_left_alone(tree: Path, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.usefixtures("in_process")
 def test_retry_of_a_shard_whose_tar_was_damaged_makes_all_of_it(tree: Path, tmp_path: Path) -> None:
     prepared = plan(LISTED, tree)
     run(prepared, tmp_path / "out")
@@ -399,6 +398,7 @@ def test_retry_of_a_shard_whose_tar_was_damaged_makes_all_of_it(tree: Path, tmp_
     assert snapshot(tmp_path / "out") == before
 
 
+@pytest.mark.usefixtures("in_process")
 def test_a_clip_that_loses_its_file_between_builds_is_no_silent_change(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 9, broken=1)
     run(plan(LISTED, source), tmp_path / "out")
