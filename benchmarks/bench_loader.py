@@ -207,7 +207,7 @@ def contenders(job: Job, folder: Path, source: Path, *, quick: bool) -> dict[str
     from vidkit.data import ClipLoader
 
     # passes over the clips in an epoch of ours, ours normalised, ours by decord, and of the raw files
-    ours, floats, ours_decord, raw = (4, 4, 4, 4) if quick else (16, 8, 6, 4) if job.size > 64 else (64, 48, 16, 4)
+    ours, floats, ours_decord, raw = (2, 2, 2, 2) if quick else (16, 8, 6, 4) if job.size > 64 else (64, 48, 16, 4)
 
     def stored(times: int, decoder: str = "pyav", **more: Any) -> Any:
         return ClipLoader(open_clips(folder, job, times, decoder=decoder), batch_size=BATCH, tail="cut", **more)
@@ -224,7 +224,7 @@ def contenders(job: Job, folder: Path, source: Path, *, quick: bool) -> dict[str
         "vidkit, decord as decoder": contender(stored(ours_decord, "decord", workers=WORKERS), count),
     }
     if job.size == 64 and not job.every_frame:
-        times, epochs = (4, 1) if quick else (16, 6)
+        times, epochs = (2, 1) if quick else (16, 6)
         host = stored(times, workers=WORKERS, cache="host")
         device = stored(times, cache="device", device="cpu")
         found["vidkit, host cache"] = contender(host, count, epochs)
