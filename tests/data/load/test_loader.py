@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
@@ -601,21 +604,43 @@ def test_a_shard_that_is_gone_is_told_in_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_a_worker_that_is_killed(tmp_path: Path) -> None:
-    import os
-    import signal
-    import time
+def _drain(batches: Iterator[ClipBatch], pid: int) -> None:
+    """Until the process that reads them is gone; its pipe ends before it does, and only then comes its signal."""
+    try:
+        for _ in batches:
+            pass
+    finally:
+        with contextlib.suppress(RuntimeError, ChildProcessError):
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "Connection reset by peer"), EOFError()], ids=repr)
+def test_a_worker_that_goes_in_the_middle_of_a_batch(dataset: Path, error: Exception) -> None:
+    """Where torch has not heard of its end yet, the pipe is all that tells."""
+    loader = ClipLoader(ClipDataset(dataset, "train", frames=2, stride=1), batch_size=4)
+
+    def broken() -> Iterator[ClipBatch]:
+        raise error
+        yield
+
+    loader._batches = broken()
+    with pytest.raises(TrainingError, match=r"a process that reads clips was stopped: .*(reset by peer|EOFError)"):
+        list(loader)
+
+
+def test_a_worker_that_is_killed(tmp_path: Path) -> None:
     clips = ClipDataset(build(tmp_path, many(60)), "train", frames=2, stride=1)
     loader = ClipLoader(clips, batch_size=1, workers=1, prefetch=1)
     batches = iter(loader)
     next(batches)
     time.sleep(1)  # until it waits for work: killed with one of torch's locks in its hands, it would keep that
-    os.kill(loader._batches._iterator._workers[0].pid, signal.SIGKILL)
+    pid = loader._batches._iterator._workers[0].pid
+    os.kill(pid, signal.SIGKILL)
     # torch may notice in the middle of anything else that this process does
-    with pytest.raises((TrainingError, RuntimeError), match="DataLoader worker"):
-        for _ in batches:
-            pass
+    with pytest.raises(
+        (TrainingError, RuntimeError), match=r"DataLoader worker|process that reads clips was stopped"
+    ):
+        _drain(batches, pid)
     loader.close()
 
 

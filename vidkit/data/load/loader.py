@@ -170,9 +170,11 @@ class ClipLoader:
                 if isinstance(batch, VidkitError):
                     raise batch
                 yield batch
-        except RuntimeError as error:
-            text = str(error)
-            if not text.startswith("DataLoader worker") and "No space left on device" not in text:
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            text = str(error) or type(error).__name__
+            # torch names the process that died, unless it notices by a pipe that ends in the middle of a batch
+            told = text.startswith("DataLoader worker") or "No space left on device" in text
+            if not told and (isinstance(error, RuntimeError) or text.startswith("Caught ")):
                 raise
             raise TrainingError(
                 f"a process that reads clips was stopped: {clean_message(text, 120)}",
