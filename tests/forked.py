@@ -1,4 +1,8 @@
-"""Processes that begin with all that this one has loaded: a fork takes milliseconds, importing torch seconds."""
+"""Processes that begin with torch and vidkit loaded: a fork takes milliseconds, importing them five seconds.
+
+They come from a server that has done nothing but import: a process that has run tests cannot be forked, as torch's
+threads would be missing in its child.
+"""
 
 from __future__ import annotations
 
@@ -8,26 +12,39 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
+
+#: One server for all tests of a process: what is loaded is said before it starts, and then it is too late.
+CONTEXT: Any = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "tests.train.two_processes",
+        "tests.data.build.test_resume",
+        "vidkit.cli.datasets.plan_report",
+        "vidkit.data.build.planned",
+        "pandas",
+    ]
+)
 
 
 @contextmanager
-def running(function: Callable[..., object], *args: object, says: Path) -> Iterator[BaseProcess]:
+def running(function: Callable[..., object], *args: object, says: Path) -> Iterator[Any]:
     """Call `function` in a child that leads a group of its own, with `says` as its stdout and stderr.
 
     It exits with 1 where `function` raises, a KeyboardInterrupt too. What is left of the group after the block is
     killed.
     """
     says.touch()
-    process = multiprocessing.get_context("fork").Process(target=_call, args=(function, args, says))
+    process = CONTEXT.Process(target=_call, args=(function, args, says))
     process.start()
     try:
         yield process
     finally:
         with suppress(ProcessLookupError):
-            os.killpg(process.pid or 0, signal.SIGKILL)
-        process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            process.kill()
         process.join()
 
 

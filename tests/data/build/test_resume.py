@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import json
-import multiprocessing
 import os
 import pathlib
 import random
@@ -21,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests import forked
 from tests.data import builds
 from tests.data.builds import LISTED, check_whole, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli.app import main
@@ -96,14 +96,10 @@ def _journaled(out: Path) -> int:
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 72, missing=2, broken=2)
     whole = {}
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        ["vidkit.cli.datasets.plan_report", "vidkit.data.build.planned", "pandas", __name__]
-    )
 
     def start(out: Path, workers: int) -> Any:
         words = arguments(source, out, per_shard=9, workers=workers)
-        process = context.Process(target=_main, args=(words,))
+        process = forked.CONTEXT.Process(target=_main, args=(words,))
         process.start()
         return process
 
