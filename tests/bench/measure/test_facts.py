@@ -68,12 +68,13 @@ def test_accelerator_matches_torch() -> None:
 
 @pytest.fixture
 def copy_of_facts(tmp_path: Path) -> Path:
-    """A vidkit of three files, to be run as if it were installed there."""
+    """A vidkit of four files, to be run as if it were installed there."""
     package = tmp_path / "place" / "vidkit"
-    (package / "bench").mkdir(parents=True)
+    (package / "bench" / "measure").mkdir(parents=True)
     (package / "__init__.py").write_text('__version__ = "0"\n')
-    (package / "bench" / "__init__.py").write_text("")
-    shutil.copy(ROOT / "vidkit" / "bench" / "facts.py", package / "bench" / "facts.py")
+    for room in ("bench", "bench/measure"):
+        (package / room / "__init__.py").write_text("")
+    shutil.copy(ROOT / "vidkit/bench/measure/facts.py", package / "bench/measure/facts.py")
     return package.parent
 
 
