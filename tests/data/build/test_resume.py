@@ -456,7 +456,19 @@ def test_finished_shards_are_not_made_again(half: tuple[Prepared, Path], tmp_pat
         lambda out: shutil.rmtree(out / ".build"),
         lambda out: shutil.rmtree(out / "train"),
     ],
-    ids=str,
+    ids=[
+        "no shard",
+        "short shard",
+        "no shard in work",
+        "zeros in the shard in work",
+        "no journal in work",
+        "zeros in the journal in work",
+        "no journal",
+        "zeros in the journal",
+        "no plan",
+        "no work folder",
+        "no split",
+    ],
 )
 def test_state_that_was_lost_is_made_again(
     damage: Callable[[Path], None], half: tuple[Prepared, Path], tmp_path: Path
