@@ -36,13 +36,15 @@ from benchmarks import common
 from benchmarks.cuda_data import cores, motions
 from benchmarks.cuda_tables import hardware
 from vidkit.bench.ablate.cells import Job, Wanted, fitting, from_grid, plan
-from vidkit.bench.ablate.rows import Row, replace_file
-from vidkit.bench.ablate.run import Ablation, run, say
+from vidkit.bench.ablate.journal import say
+from vidkit.bench.ablate.run import Ablation, run
 from vidkit.bench.measure import facts
 from vidkit.bench.report.table import markdown, plain, read_results
+from vidkit.bench.rows.schema import Row
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.synth.clips import ClipLook
 from vidkit.data.synth.motions import FPS, NAMES, places
+from vidkit.files import save_whole
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator
@@ -182,7 +184,7 @@ def looked_at(row: Row, job: Job, work: Path, data: Path, device: str, clips: in
     if kept.exists():
         found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
         return found
-    cell, folder = job.planned.cell, work / "ablation" / row.runs["pretrain"]
+    cell, folder = job.planned.in_grid.settings, work / "ablation" / row.runs["pretrain"]
     found = {
         "run": f"{cell.mask} {cell.ratio:g} seed {cell.seed}",
         "curve": curve(folder),
@@ -191,7 +193,7 @@ def looked_at(row: Row, job: Job, work: Path, data: Path, device: str, clips: in
     if cell.mask == "adaptive" and cell.seed == 0:
         picture = work / "seen" / f"masks-{cell.ratio:g}.png"
         mask_picture(RunFolder(folder).last, picture, data=data, split="test", clips=6, device=device)
-    replace_file(kept, json.dumps(found, indent=1) + "\n")
+    save_whole(kept, json.dumps(found, indent=1) + "\n")
     return found
 
 
@@ -286,13 +288,13 @@ def write(
         "device": facts.accelerator() or {"name": "cpu"},
         "versions": facts.versions(),
         **about,
-        "table": plain(found),
+        "table": plain(found)["lines"],
         "cells": list(seen),
         "failed": list(failed),
     }
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"cuda-ablation-{hardware()}-{time.strftime('%Y-%m-%d')}.json"
-    replace_file(path, json.dumps(result, indent=1) + "\n")
+    save_whole(path, json.dumps(result, indent=1) + "\n")
     print(f"wrote {path.name}; pages: vidkit report DIR --html FILE, of the folder `ablation`", file=sys.stderr)
 
 

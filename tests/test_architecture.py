@@ -49,6 +49,7 @@ MOST_MODULES = 16
 ROOMS = (
     ("vidkit.lazy",),
     ("vidkit.errors", "vidkit"),
+    ("vidkit.files",),
     ("vidkit.settings",),
     ("vidkit.data",),
     ("vidkit.data.media",),
@@ -62,6 +63,7 @@ ROOMS = (
     ("vidkit.fewshot.episodes",),
     ("vidkit.fewshot",),
     ("vidkit.bench.measure",),
+    ("vidkit.bench.rows",),
     ("vidkit.bench.ablate",),
     ("vidkit.bench.regress", "vidkit.bench.report"),
     ("vidkit.bench.studies",),

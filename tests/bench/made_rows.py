@@ -9,23 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from vidkit.bench.ablate.rows import Kind, PaperFigures, PlannedCell, Row
+from vidkit.bench.rows.schema import GridCell, Kind, PaperFigures, Planned, Row
 from vidkit.settings.ablation import Cell
 
 DEFAULT = PaperFigures(table="1a", row=6, top1=70.04, top5=92.7, memory_gb=14.4)
 
 
-def planned(
-    *, seed: int = 0, kind: Kind = "full", paper: tuple[PaperFigures, ...] = (), **cell: Any
-) -> PlannedCell:
+def planned(*, seed: int = 0, kind: Kind = "full", paper: tuple[PaperFigures, ...] = (), **cell: Any) -> Planned:
     settings = Cell(**{"decoder_depth": 4, "loss": "mse-norm", "epochs": 2, **cell, "seed": seed})
     group = hashlib.sha256(repr(sorted(cell.items())).encode()).hexdigest()[:16]
-    return PlannedCell(
-        config_hash=hashlib.sha256(f"{group}{seed}".encode()).hexdigest()[:16],
-        group=group,
+    of_grid = GridCell(
         kind=kind,
-        cell=settings,
-        recipe="tiny",
+        settings=settings,
         visible=12,
         tokens=256,
         parameters=1_500_000,
@@ -33,16 +28,23 @@ def planned(
         training_macs=351_000_000,
         paper=paper,
     )
+    return Planned(
+        config_hash=hashlib.sha256(f"{group}{seed}".encode()).hexdigest()[:16],
+        group=group,
+        seed=seed,
+        recipe="tiny",
+        cell=of_grid,
+    )
 
 
-def row(plan: PlannedCell, **values: Any) -> Row:
+def row(plan: Planned, **values: Any) -> Row:
     metrics = {name: values.pop(name) for name in ("top1", "top5", "mAP", "f1") if name in values}
     known: dict[str, Any] = {"status": "ok", "dataset": "d", "label_map_sha256": "0f" * 32, "metrics": metrics}
     return Row(plan=plan, **{**known, **values})
 
 
 def predictions(
-    folder: Path, plan: PlannedCell, right: Sequence[bool], *, clips: Sequence[str] | None = None, classes: int = 3
+    folder: Path, plan: Planned, right: Sequence[bool], *, clips: Sequence[str] | None = None, classes: int = 3
 ) -> dict[str, Any]:
     """A file of predictions of which these are right, in a mixed order. Returns what the row says of it."""
     import pyarrow as pa
@@ -52,7 +54,7 @@ def predictions(
     label = [i % classes for i in range(len(right))]
     choice = [number if hit else (number + 1) % classes for number, hit in zip(label, right, strict=True)]
     scores = [[0.8 if k == number else 0.1 for k in range(classes)] for number in choice]
-    order = np.random.default_rng(plan.cell.seed + len(plan.cell.mask)).permutation(len(right)).tolist()
+    order = np.random.default_rng(plan.seed + len(plan.group)).permutation(len(right)).tolist()
     keys = [f"{i:06d}" for i in order]
     table = pa.table(
         {
@@ -68,7 +70,7 @@ def predictions(
     text = "\n".join(f"{key} {choice[i]}" for key, i in zip(keys, order, strict=True))
     return {
         "top1": sum(right) / len(right),
-        "clips": len(right),
+        "counts": {"clips": len(right)},
         "predictions_sha256": hashlib.sha256(text.encode()).hexdigest(),
         "runs": {"predictions": name},
     }

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vidkit.files import sync_folder, write_whole
+
 _BLOCK = 512
 
 
@@ -227,26 +229,6 @@ def sync_and_close(file: BinaryIO) -> None:
     file.close()
 
 
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: a reader sees the old one or the new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-
-
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written atomically, with a stable order of keys."""
-    write_atomically(path, (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode())
+    """Indented JSON, written whole, with a stable order of keys."""
+    write_whole(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")

@@ -26,10 +26,11 @@ from vidkit.data.dataset import CLIPS_PARQUET
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
-from vidkit.data.shards import sha256_file, write_atomically
+from vidkit.data.shards import sha256_file
 from vidkit.errors import DatasetError, TrainingError
 from vidkit.fewshot.encoder import RANDOM, Init, open_encoder
 from vidkit.fewshot.episodes.labelled import LabelledClips
+from vidkit.files import write_whole
 from vidkit.models import checkpoints
 from vidkit.settings.plain import to_plain
 from vidkit.train import extract
@@ -194,4 +195,4 @@ def _write_pixels(clips: LabelledClips, out: Path, batch_size: int, workers: int
     sink = pa.BufferOutputStream()
     pq.write_table(table.replace_schema_metadata({b"vidkit": json.dumps(facts)}), sink, compression="zstd")
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, sink.getvalue().to_pybytes())
+    write_whole(out, sink.getvalue().to_pybytes())

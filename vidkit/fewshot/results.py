@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidkit.data.shards import write_atomically
 from vidkit.errors import ConfigError
 from vidkit.fewshot.config import FewshotConfig
 from vidkit.fewshot.episodes.class_split import MetaSplit
+from vidkit.files import write_whole
 
 INTERVAL = "95 %: mean +- 1.96 s / sqrt(episodes)"
 SEED_INTERVAL = "95 %: mean over seeds +- t s / sqrt(seeds), Student's t with seeds - 1 degrees of freedom"
@@ -158,7 +158,7 @@ def write_rows(path: Path, result: Result) -> None:
     check_target(path)
     lines = [{"kind": KIND, "format": FORMAT, **asdict(row)} for row in result.rows]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())
+    write_whole(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
 
 
 def check_target(path: Path) -> None:

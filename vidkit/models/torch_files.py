@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from vidkit.errors import ConfigError, TrainingError, clean_message
+from vidkit.files import whole_file
 
 ZIP = b"PK\x03\x04"
 #: How the first bytes of a pickle of protocol 2 and above look, which files of torch before 1.6 begin with.
@@ -90,33 +91,15 @@ def write_torch_file(path: Path, value: Any) -> None:
     Raises:
         TrainingError: the file cannot be written.
     """
-    part = path.with_name(path.name + ".part")
     try:
-        with part.open("wb") as file:
+        with whole_file(path) as file:
             torch.save(value, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
     except (OSError, RuntimeError) as error:
         cause = _os_error(error)
         if cause is None and "PytorchStreamWriter" not in str(error):
             raise
         reason = clean_message(str(error), 160) if cause is None else cause.strerror or str(cause)
         raise TrainingError(f"cannot write: {reason}", file=path, hint=_hint_to_write(path, cause)) from error
-    finally:
-        _remove(part)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in `folder` durable."""
-    if os.name != "posix":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _is_text(path: Path) -> bool:
@@ -126,13 +109,6 @@ def _is_text(path: Path) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _remove(part: Path) -> None:
-    try:
-        part.unlink(missing_ok=True)
-    except OSError:
-        return  # the next write takes the name over; the error that led here says more
 
 
 def _os_error(error: BaseException | None) -> OSError | None:

@@ -21,6 +21,7 @@ from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
+from vidkit.files import whole_file
 from vidkit.models import checkpoints
 from vidkit.models.classifier import VideoClassifier
 from vidkit.settings.model import ViTConfig
@@ -277,13 +278,10 @@ def write_predictions(predictions: Predictions, dataset: ClipDataset, out: Path)
             "scores": pa.array(list(predictions.scores), pa.list_(pa.float32())),
         }
     )
-    part = out.with_name(out.name + ".part")
     try:
-        with part.open("wb") as file:
+        with whole_file(out) as file:
             pq.write_table(table, file, compression="zstd")
-        part.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise _no_place(out, error) from error
 
 

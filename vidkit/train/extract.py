@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ from vidkit.data.progress import Progress
 from vidkit.data.shards import sha256_file
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
+from vidkit.files import whole_file
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.classifier import VideoClassifier
@@ -158,18 +158,10 @@ def _writer(out: Path, schema: pa.Schema) -> Iterator[Any]:
     """A Parquet writer under a temporary name, which becomes `out` only if all goes well."""
     import pyarrow.parquet as pq
 
-    part = out.with_name(out.name + ".part")
     try:
-        try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-                    yield writer
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(out)
-        finally:
-            part.unlink(missing_ok=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(out) as file, pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            yield writer
     except OSError as error:
         raise VidkitError(
             f"cannot write: {error.strerror or error}", file=out, hint="give --out a place that can be written"

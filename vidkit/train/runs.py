@@ -6,16 +6,15 @@ the checkpoint are taken back, since those steps are done again.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vidkit.errors import ConfigError, TrainingError
+from vidkit.errors import ConfigError
+from vidkit.files import cannot_write, save_whole
 from vidkit.settings.plain import to_plain
 
 #: Of config.json and log.jsonl.
@@ -89,7 +88,7 @@ class RunFolder:
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise cannot_write(path, error) from error
 
     def rows(self) -> list[dict[str, Any]]:
         """Lines of the log; a line cut off by a crash is left out."""
@@ -111,7 +110,7 @@ class RunFolder:
         text = "".join(json.dumps(row) + "\n" for row in kept)
         # not by rows: what is left of a line that was cut off would be the beginning of the next one
         if path.exists() and path.read_text(encoding="utf-8", errors="replace") != text:
-            _replace(path, text)
+            save_whole(path, text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         write_json(self.root / "summary.json", summary)
@@ -146,25 +145,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
-    _replace(path, json.dumps(value, indent=2) + "\n")
-
-
-def _replace(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    except OSError as error:
-        raise _cannot_write(path, error) from error
-
-
-def _cannot_write(path: Path, error: OSError) -> TrainingError:
-    locked = error.errno in (errno.EACCES, errno.EPERM, errno.EROFS)
-    hint = "give --out a place that can be written" if locked else "make room and go on with --resume"
-    return TrainingError(f"cannot write: {error.strerror}", file=path, hint=hint)
+    save_whole(path, json.dumps(value, indent=2) + "\n")
 
 
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
@@ -12,14 +9,17 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from tests.bench.interrupted import learnt, stop_at
 from tests.train import small
 from vidkit.bench.ablate import parallel
 from vidkit.bench.ablate import run as ablate
 from vidkit.bench.ablate.cells import Job, described, estimated_hours, fitting, from_grid, plan, preset, resolve
-from vidkit.bench.ablate.rows import Row, read_plan, read_rows
+from vidkit.bench.ablate.journal import failures
 from vidkit.bench.ablate.run import Ablation
 from vidkit.bench.ablate.table1 import LOSSES, SAMPLERS, read_table1
 from vidkit.bench.report import table as report
+from vidkit.bench.rows.files import read_plan, read_rows
+from vidkit.bench.rows.schema import Row
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.settings import ablation as ablation_config
 from vidkit.settings.ablation import Cell, Grid, MeasureConfig
@@ -27,9 +27,6 @@ from vidkit.settings.model import Strategy
 from vidkit.settings.recipes import RECIPES, Recipe
 from vidkit.settings.train import LogConfig, ViewConfig
 from vidkit.train import pretrain
-
-#: Of a row: how long it took, and where it ran.
-TIMES = ("clips_per_s", "step_clips_per_s", "pretrain_s", "finetune_s", "test_s", "machine", "git")
 
 
 def recipe(**changes: Any) -> Recipe:
@@ -52,10 +49,6 @@ def ablation(data: Path | None, out: Path, todo: tuple[Job, ...], steps: int = 0
     return Ablation(jobs=todo, data=data, out=out, measure=MeasureConfig(batch=2, steps=steps, warmup=1))
 
 
-def learnt(rows: tuple[Row, ...]) -> list[Row]:
-    return [replace(row, **{name: None if name != "machine" else {} for name in TIMES}) for row in rows]
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small.dataset(tmp_path_factory.mktemp("data") / "d", train=9, val=6)
@@ -73,43 +66,26 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, t
 
 def test_rows_say_what_was_run(whole: tuple[Path, tuple[Row, ...]], data: Path) -> None:
     out, rows = whole
-    assert rows == read_rows(out / "results.jsonl")
-    assert [row.plan.cell.mask for row in rows] == ["adaptive", "tube"]
+    assert rows == read_rows(out)
+    assert [row.plan.in_grid.settings.mask for row in rows] == ["adaptive", "tube"]
     for row in rows:
         assert (row.status, row.reason) == ("ok", None)
-        assert (row.plan.visible, row.plan.tokens) == (8, 32), "the same for every mask"
+        assert (row.plan.in_grid.visible, row.plan.in_grid.tokens) == (8, 32), "the same for every mask"
         assert (row.clips, row.coverage, row.split) == (6, 1.0, "val")
         assert 0 <= row.metrics["top1"] <= row.metrics["top5"] <= 1
-        assert (row.plan.cell.seed, row.plan.cell.epochs, row.plan.cell.decoder_depth) == (3, 2, 1)
-        assert row.config["pretrain"]["model"]["mask"]["strategy"] == row.plan.cell.mask
+        cell = row.plan.in_grid.settings
+        assert (row.plan.seed, cell.epochs, cell.decoder_depth) == (3, 2, 1)
+        assert row.config["pretrain"]["model"]["mask"]["strategy"] == row.plan.in_grid.settings.mask
         assert row.predicted_bytes is not None
         assert row.versions["torch"]
         assert row.machine["cores"]
         for place in row.runs.values():
             assert (out / place).exists()
-    assert rows[0].plan.cell.sampler == "mha-1"
-    assert rows[1].plan.cell.sampler is None
-    found = read_plan(out / "ablation.json")
+    assert rows[0].plan.in_grid.settings.sampler == "mha-1"
+    assert rows[1].plan.in_grid.settings.sampler is None
+    found = read_plan(out)
     assert found is not None
     assert found.dataset == rows[0].dataset == "tiny"
-
-
-def stop_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ctrl-C in the given step of pre-training, counted over all cells."""
-    made = pretrain._losses
-    steps = iter(range(1, 1000))
-
-    def stopping(*args: Any) -> Callable[..., Any]:
-        losses = made(*args)
-
-        def counted(*inner: Any) -> Any:
-            if next(steps) == call:
-                os.kill(os.getpid(), signal.SIGINT)
-            return losses(*inner)
-
-        return counted
-
-    monkeypatch.setattr(pretrain, "_losses", stopping)
 
 
 @pytest.mark.parametrize("step", [2, 7], ids=["first cell", "second cell"])
@@ -121,7 +97,7 @@ def test_an_interrupted_grid_ends_in_the_same_table(
         ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True)
     with pytest.raises(ConfigError, match="holds results already"):
         ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True)
-    before = read_rows(tmp_path / "results.jsonl")
+    before = read_rows(tmp_path)
     assert len(before) == (0 if step == 2 else 1)
     shown = [line.status for line in report.lines(report.read_results([tmp_path]))]
     assert shown == (["missing", "missing"] if step == 2 else ["ok", "missing"])
@@ -135,17 +111,21 @@ def test_an_interrupted_grid_ends_in_the_same_table(
 def test_cells_side_by_side_give_the_same_table(
     data: Path, whole: tuple[Path, tuple[Row, ...]], tmp_path: Path
 ) -> None:
-    """Stopped after the first cell to end, too."""
+    """Stopped after the first cell to end, too. The rest is run here: a process takes seconds to begin."""
+    told: list[str] = []
 
     def stop(words: str) -> None:
+        told.append(words)
         if words.endswith(": ok"):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True, jobs=2, tell=stop)
-    told: list[str] = []
-    rows = ablate.run(ablation(data, tmp_path, jobs(**TWO)), resume=True, jobs=2, tell=told.append)
-    assert any("cells, 2 at a time" in words for words in told)
+    assert told[0] == "2 cells, 2 at a time"
+    before = read_rows(tmp_path)
+    assert [row.status for row in before] == ["ok"]
+    rows = ablate.run(ablation(data, tmp_path, jobs(**TWO)), resume=True, quiet=True)
+    assert before[0] in rows, "made in a process of its own, and kept"
     assert learnt(rows) == learnt(whole[1])
     assert [row.plan for row in rows] == [job.planned for job in jobs(**TWO)]
 
@@ -177,7 +157,7 @@ def test_a_failed_cell_is_a_row_and_the_rest_go_on(
         rows = ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True)
     assert [row.status for row in rows] == ["failed", "ok"]
     assert rows[0].reason == "step 3: not finite (loss nan)\n  -> try a lower rate"
-    assert ablate.failures(rows) == rows[:1]
+    assert failures(rows) == rows[:1]
     assert [line.status for line in report.lines(report.read_results([tmp_path]))] == [
         "failed: step 3: not finite (loss nan)",
         "ok",
@@ -260,13 +240,13 @@ def test_a_shared_pretraining_fails_once(data: Path, tmp_path: Path, monkeypatch
     assert len(calls) == 1
     assert [row.reason for row in rows] == [
         "diverged",
-        "the pre-training that it shares with another cell failed: diverged",
+        "the pre-training that it shares with another row failed: diverged",
     ]
 
 
 def test_a_step_is_measured(data: Path, tmp_path: Path) -> None:
     (row,) = ablate.run(ablation(None, tmp_path, jobs(memory_only=True)), quiet=True)
-    assert (row.plan.kind, row.dataset, row.metrics) == ("memory", None, {})
+    assert (row.plan.in_grid.kind, row.dataset, row.metrics) == ("memory", None, {})
     assert (row.device, row.batch, row.measured_bytes) == ("cuda", 16, None)
     assert row.predicted_bytes is not None
     assert row.predicted_matrices_bytes is not None
@@ -320,7 +300,7 @@ def test_every_mask_sees_the_same_tokens(name: str) -> None:
     found = plan(wanted, fitting(wanted, of), recipe_name=name)
     assert len(found) == 4 * 5 * 2
     for ratio in ablation_config.RATIOS:
-        visible = {job.planned.visible for job in found if job.planned.cell.ratio == ratio}
+        visible = {job.planned.in_grid.visible for job in found if job.planned.in_grid.settings.ratio == ratio}
         assert len(visible) == 1, f"{name} at {ratio}"
 
 
@@ -334,9 +314,9 @@ def test_the_papers_tables() -> None:
         assert config.pretrain.model == row.config(of.pretrain.model)
         assert config.pretrain.optim.epochs == row.epochs
     found = plan(wanted, of, recipe_name="adamae-ssv2")
-    assert sum(len(job.planned.paper) for job in found) == len(rows) == 27
-    default = next(job for job in found if len(job.planned.paper) > 1)
-    assert len(default.planned.paper) == 6, "the default is in every table, and runs once"
+    assert sum(len(job.planned.in_grid.paper) for job in found) == len(rows) == 27
+    default = next(job for job in found if len(job.planned.in_grid.paper) > 1)
+    assert len(default.planned.in_grid.paper) == 6, "the default is in every table, and runs once"
     memory = plan(wanted, of, recipe_name="adamae-ssv2", memory_only=True)
     assert len(memory) == len({row.config() for row in rows}), "epochs need no memory"
 
@@ -415,11 +395,11 @@ def test_smaller_patches_where_a_ratio_needs_them() -> None:
     wanted = from_grid(Grid(ratios=(0.5, 0.98)), of)
     made = fitting(wanted, of)
     assert made.pretrain.model.encoder == replace(small.VIT, patch=4)
-    assert {job.planned.tokens for job in plan(wanted, made, recipe_name="micro")} == {128}
+    assert {job.planned.in_grid.tokens for job in plan(wanted, made, recipe_name="micro")} == {128}
     assert fitting(from_grid(Grid(ratios=(0.9999,)), of), of) == of, "no patch is small enough"
     tiny = RECIPES["tiny"]()
     found = plan(wanted, fitting(from_grid(Grid(ratios=(0.95,)), tiny), tiny), recipe_name="tiny")
-    assert {job.planned.tokens for job in found} == {256}
+    assert {job.planned.in_grid.tokens for job in found} == {256}
 
 
 @pytest.mark.parametrize(
@@ -453,7 +433,7 @@ def test_estimated_hours_count_a_shared_pretraining_once() -> None:
     todo = jobs() + jobs(of=other)
     hours = estimated_hours(todo, clips=100, classes=3, rate=1e9)
     first, second = (hours[job.planned.config_hash] for job in todo)
-    pretraining = 2 * todo[0].planned.training_macs * 100 * 2 / (1e9 * 0.3) / 3600
+    pretraining = 2 * todo[0].planned.in_grid.training_macs * 100 * 2 / (1e9 * 0.3) / 3600
     assert first - second == pytest.approx(pretraining)
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.bench.small import small
-from vidkit.bench.ablate.table1 import DEFAULTS, PaperRow, manifests_folder, predict_table1, read_table1
+from vidkit.bench.ablate.table1 import DEFAULTS, manifests_folder, read_table1
+from vidkit.bench.measure.memory import predict_peak
 from vidkit.errors import ConfigError
 from vidkit.settings.model import AdaMAEConfig, vit_base
 
@@ -106,24 +107,12 @@ def test_the_file_names_its_source() -> None:
     assert "arXiv 2211.09120" in text.splitlines()[0]
 
 
-def test_predictions_share_equal_configurations() -> None:
-    seen: list[PaperRow] = []
-    rows = [row for row in ROWS if row.table in ("1c", "1e")]
-    found = predict_table1(rows, base=small(), batch=2, on_row=lambda done: seen.append(done.paper))
-    assert seen == rows
-    memory = {(row.paper.table, row.paper.row): row.peak.total_bytes for row in found}
-    assert memory["1c", 1] < memory["1c", 2] < memory["1c", 3] < memory["1c", 4]
-    assert len({memory["1e", number] for number in (1, 2, 3, 4)} | {memory["1c", 3]}) == 1
-    assert all((row.share_of_paper is None) == (row.paper.memory_gb is None) for row in found)
-    assert found[0].cost.visible == 12
-
-
 def test_unfused_attention_explains_the_papers_decoder() -> None:
     """The paper's decoder takes 1.7 GB a block: what a block keeps that stores its attention in matrices."""
     rows = [row for row in ROWS if row.table == "1c" and row.decoder_depth >= 4]
-    four, eight = predict_table1(rows, attention="matrices")
+    four, eight = (predict_peak(row.config(), 16, "fp16", attention="matrices") for row in rows)
     quoted = [row.memory_gb for row in rows]
     assert quoted == [14.4, 21.3]
-    assert (eight.peak.total_bytes - four.peak.total_bytes) / 1e9 == pytest.approx(21.3 - 14.4, rel=0.1)
+    assert (eight.total_bytes - four.total_bytes) / 1e9 == pytest.approx(21.3 - 14.4, rel=0.1)
     config: AdaMAEConfig = rows[0].config()
     assert config == vit_base()

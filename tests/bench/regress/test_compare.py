@@ -139,7 +139,7 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path, monkeypatch: pyt
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("vidkit.bench.ablate.rows.os.fsync", full)
+    monkeypatch.setattr("vidkit.files.os.fsync", full)
     changed = {**SECTIONS, "exact": replace(SECTIONS["exact"], values={"n": 1})}
     with pytest.raises(ConfigError, match=r"regress\.json: cannot write: No space left on device\n  -> make room"):
         write_baseline(path, changed)

@@ -14,15 +14,16 @@ from tests.bench.made_rows import planned, predictions, row
 from tests.bench.report.test_table import folder
 from tests.cli.typed import command
 from tests.reference import ref_significance as reference
-from vidkit.bench.ablate.rows import Plan, PlannedCell, Row, write_plan
 from vidkit.bench.report import compare_text, estimates
 from vidkit.bench.report.compare import Change, compare
+from vidkit.bench.rows.files import write_plan
+from vidkit.bench.rows.schema import Plan, Planned, Row
 from vidkit.errors import ConfigError
 
 MACHINE = {"cpu": "Xeon", "cores": 2, "accelerator": None}
 
 
-def other_hash(cell: PlannedCell, text: str = "new") -> PlannedCell:
+def other_hash(cell: Planned, text: str = "new") -> Planned:
     """The same cell after a setting has changed."""
     return replace(cell, config_hash=f"{text}{cell.config_hash}", group=f"{text}{cell.group}")
 
@@ -136,7 +137,10 @@ def test_cells_are_matched_by_what_they_are(tmp_path: Path) -> None:
     config: dict[str, Any] = {"pretrain": {"seed": 0, "optim": {"lr": 0.1, "epochs": 2}}, "test": {"views": [1, 1]}}
     changed = {"pretrain": {"seed": 4, "optim": {"lr": 0.2, "epochs": 2, "ema": 0.9}}, "test": {"views": [2, 1]}}
     before = [row(cell, top1=0.5, config=config), row(gone, top1=0.4)]
-    after = [row(other_hash(replace(cell, visible=13)), top1=0.5, config=changed), row(new, top1=0.3)]
+    after = [
+        row(other_hash(replace(cell, cell=replace(cell.in_grid, visible=13))), top1=0.5, config=changed),
+        row(new, top1=0.3),
+    ]
     comparison = compare(*sides(tmp_path, before, after))
     names = {change.name: change for change in comparison.changes}
     assert list(names) == ["adaptive 0.9", "adaptive 0.8", "tube 0.9"]
@@ -240,8 +244,8 @@ def test_different_datasets(tmp_path: Path) -> None:
     assert f"'d' (label map 0f0f0f0f0f0f) in {a}, 'e' (label map eeeeeeeeeeee) in {b}" in str(caught.value)
     folder(b, [planned()], before)
     for path, clips in ((a, "1" * 64), (b, "2" * 64)):
-        plan = Plan(dataset="d", label_map_sha256="0f", plan_sha256=clips, cells=(planned(),))
-        write_plan(path / "ablation.json", plan)
+        plan = Plan(dataset="d", label_map_sha256="0f", plan_sha256=clips, planned=(planned(),))
+        write_plan(path, plan)
     with pytest.raises(ConfigError, match="their clips are not"):
         compare(a, b)
 
@@ -269,4 +273,4 @@ def test_as_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "give --html as well" in capsys.readouterr().err
     (b / "results.jsonl").write_text("{\n")
     assert command(monkeypatch, "report", "--compare", a, b) == 2
-    assert "results.jsonl, row 1: the line is no JSON" in capsys.readouterr().err
+    assert "results.jsonl, row 1: no JSON" in capsys.readouterr().err

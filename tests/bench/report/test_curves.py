@@ -13,14 +13,14 @@ import pytest
 from tests.bench.made_rows import planned, row
 from tests.bench.report.drawn import marks, texts
 from tests.bench.report.test_table import folder
-from vidkit.bench.ablate.rows import PlannedCell, Row
 from vidkit.bench.report import curves, html
 from vidkit.bench.report import table as report
 from vidkit.bench.report.curves import loss_plots
 from vidkit.bench.report.style import svg
+from vidkit.bench.rows.schema import Planned, Row
 
 
-def logged(path: Path, cell: PlannedCell, lines: Sequence[dict[str, Any]], part: str = "pretrain") -> Row:
+def logged(path: Path, cell: Planned, lines: Sequence[dict[str, Any]], part: str = "pretrain") -> Row:
     run = path / part / cell.config_hash
     run.mkdir(parents=True, exist_ok=True)
     (run / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -33,9 +33,7 @@ def falling(
     return [{"step": i + 1, "epoch": (i + 1) / 10, "loss": by(i), **more} for i in range(count)]
 
 
-def plots(
-    path: Path, cells: list[PlannedCell], rows: list[Row], part: curves.Part = "pretrain"
-) -> curves.LossPlots:
+def plots(path: Path, cells: list[Planned], rows: list[Row], part: curves.Part = "pretrain") -> curves.LossPlots:
     results = report.read_results([folder(path, cells, rows)])
     return loss_plots(results, report.lines(results), part)
 
@@ -52,7 +50,7 @@ def test_mean_and_band_over_seeds(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     drawn: list[curves.Curve] = []
     monkeypatch.setattr(curves, "curves", lambda of, **how: drawn.extend(of))
     cells = [planned(seed=seed) for seed in range(2)]
-    rows = [logged(tmp_path, cell, falling(5, lambda i, cell=cell: i + 2.0 * cell.cell.seed)) for cell in cells]
+    rows = [logged(tmp_path, cell, falling(5, lambda i, cell=cell: i + 2.0 * cell.seed)) for cell in cells]
     plots(tmp_path, cells, rows)
     (curve,) = drawn
     assert curve.x == pytest.approx((0.1, 0.2, 0.3, 0.4, 0.5))

@@ -15,10 +15,10 @@ from tests.bench.made_rows import planned, row
 from tests.bench.report.test_table import folder
 from tests.cli.typed import command
 from tests.train import small
-from vidkit.bench.ablate.rows import PlannedCell, Row
 from vidkit.bench.report import mask_pictures
 from vidkit.bench.report import table as report
 from vidkit.bench.report.mask_pictures import Picture
+from vidkit.bench.rows.schema import Planned, Row
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
@@ -34,10 +34,10 @@ def label_map(built: Path) -> str:
     return str(json.loads((built / "dataset.json").read_text())["label_map"]["sha256"])
 
 
-def trained(path: Path, cell: PlannedCell, built: Path) -> Row:
+def trained(path: Path, cell: Planned, built: Path) -> Row:
     """A row whose pre-training left a checkpoint."""
     name = f"pretrain/{cell.config_hash}"
-    config = small.model(mask=MaskConfig(strategy=cell.cell.mask, ratio=cell.cell.ratio))
+    config = small.model(mask=MaskConfig(strategy=cell.in_grid.settings.mask, ratio=cell.in_grid.settings.ratio))
     model = AdaMAE(config, torch.Generator().manual_seed(0))
     (path / name / "checkpoints").mkdir(parents=True, exist_ok=True)
     facts = {"stride": 2, "mode": "uniform"}
@@ -47,7 +47,7 @@ def trained(path: Path, cell: PlannedCell, built: Path) -> Row:
     return row(cell, top1=0.5, split="val", runs={"pretrain": name}, label_map_sha256=label_map(built))
 
 
-def drawn(path: Path, cells: list[PlannedCell], rows: list[Row], data: Path | None = None) -> tuple[Picture, ...]:
+def drawn(path: Path, cells: list[Planned], rows: list[Row], data: Path | None = None) -> tuple[Picture, ...]:
     results = report.read_results([folder(path, cells, rows)])
     return mask_pictures.mask_pictures(results, report.lines(results), data=data)
 

@@ -14,20 +14,22 @@ import pytest
 from tests.bench.made_rows import planned, predictions, row
 from tests.bench.report.test_table import folder
 from tests.reference import ref_significance as reference
-from vidkit.bench.ablate.rows import Plan, PlannedCell, Row, write_plan
 from vidkit.bench.report import table as report
+from vidkit.bench.report.columns import P_CLIPS, P_SEEDS, RIVALS
+from vidkit.bench.rows.files import write_plan
+from vidkit.bench.rows.schema import Plan, Planned, Row
 from vidkit.errors import ConfigError
 
 CLIPS = 40
 SHARES = {"adaptive": 0.8, "tube": 0.5, "random": 0.6}
 
 
-def right(cell: PlannedCell) -> list[bool]:
-    draw = np.random.default_rng(cell.cell.seed + 10 * len(cell.cell.mask))
-    return (draw.random(CLIPS) < SHARES[cell.cell.mask]).tolist()
+def right(cell: Planned) -> list[bool]:
+    draw = np.random.default_rng(cell.seed + 10 * len(cell.in_grid.settings.mask))
+    return (draw.random(CLIPS) < SHARES[cell.in_grid.settings.mask]).tolist()
 
 
-def made(path: Path, seeds: int) -> tuple[list[PlannedCell], list[Row]]:
+def made(path: Path, seeds: int) -> tuple[list[Planned], list[Row]]:
     cells = [planned(mask=mask, seed=seed) for mask in SHARES for seed in range(seeds)]
     rows = [row(cell, **predictions(path, cell, right(cell))) for cell in cells]
     folder(path, cells, rows)
@@ -64,9 +66,9 @@ def test_in_every_kind_of_table(tmp_path: Path) -> None:
     results = report.read_results([tmp_path])
     text = report.markdown(results)
     assert "| to best other | p, clips | p, clips and seeds |" in text
-    assert report.RIVALS in text
-    assert report.P_CLIPS in text
-    assert report.P_SEEDS in text
+    assert RIVALS.format(what="cell") in text
+    assert P_CLIPS in text
+    assert P_SEEDS in text
     assert "of 3 cells there are 3 pairs, and a p below 0.017 holds for all" in text
     first = next(csv.DictReader(io.StringIO(report.csv_text(results))))
     rival = report.lines(results)[0].rival
@@ -76,7 +78,7 @@ def test_in_every_kind_of_table(tmp_path: Path) -> None:
     assert float(first["p_clips"]) == pytest.approx(rival.paired.p_clips)
     assert float(first["p_clips_and_seeds"]) == pytest.approx(rival.paired.p_seeds)
     assert first["best_other_group"] == rival.group
-    shown = report.plain(results)[0]["to best other"]
+    shown = report.plain(results)["lines"][0]["to best other"]
     assert shown == f"{rival.difference:+.2f} ± {100 * rival.paired.half:.2f}"
 
 
@@ -85,7 +87,7 @@ def test_one_cell_has_no_other(tmp_path: Path) -> None:
     folder(tmp_path, [cell], [row(cell, **predictions(tmp_path, cell, [True, False]))])
     text = report.markdown(report.read_results([tmp_path]))
     assert "to best other" not in text
-    assert report.RIVALS not in text
+    assert RIVALS.format(what="cell") not in text
 
 
 def test_without_predictions_there_is_the_difference_alone(tmp_path: Path) -> None:
@@ -161,8 +163,8 @@ def test_results_from_two_folders(tmp_path: Path) -> None:
 def test_different_clips_under_one_label_map(tmp_path: Path) -> None:
     for name, cell in (("a", planned()), ("b", planned(mask="tube"))):
         folder(tmp_path / name, [cell], [row(cell, top1=0.5)])
-        plan = Plan(dataset="d", label_map_sha256="0f", plan_sha256=name * 64, cells=(cell,))
-        write_plan(tmp_path / name / "ablation.json", plan)
+        plan = Plan(dataset="d", label_map_sha256="0f", plan_sha256=name * 64, planned=(cell,))
+        write_plan(tmp_path / name, plan)
     with pytest.raises(ConfigError, match="their classes are the same, their clips are not") as caught:
         report.read_results([tmp_path / "a", tmp_path / "b"])
     assert "(clips aaaaaaaaaaaa)" in str(caught.value)

@@ -10,17 +10,18 @@ from pathlib import Path
 import pytest
 
 from tests.bench.made_rows import DEFAULT, planned, row
-from vidkit.bench.ablate.rows import PaperFigures, Plan, PlannedCell, Row, write_plan, write_rows
 from vidkit.bench.report import table as report
+from vidkit.bench.report.estimates import Estimate, estimate
+from vidkit.bench.report.grid import FOOTNOTE, INTERVALS
+from vidkit.bench.rows.files import write_plan, write_rows
+from vidkit.bench.rows.schema import PaperFigures, Plan, Planned, Row
 from vidkit.errors import ConfigError
 
 
-def folder(path: Path, cells: list[PlannedCell], rows: list[Row]) -> Path:
+def folder(path: Path, cells: list[Planned], rows: list[Row]) -> Path:
     path.mkdir(parents=True, exist_ok=True)
-    write_plan(
-        path / "ablation.json", Plan(dataset="d", label_map_sha256="0f", plan_sha256=None, cells=tuple(cells))
-    )
-    write_rows(path / "results.jsonl", rows)
+    write_plan(path, Plan(dataset="d", label_map_sha256="0f", plan_sha256=None, planned=tuple(cells)))
+    write_rows(path, rows)
     return path
 
 
@@ -31,9 +32,7 @@ def lines(path: Path) -> tuple[report.Line, ...]:
 def test_mean_and_interval_over_seeds(tmp_path: Path) -> None:
     cells = [planned(seed=seed) for seed in range(3)]
     values = [0.5, 0.6, 0.4]
-    rows = [
-        row(cell, top1=value, coverage=1 - cell.cell.seed / 100) for cell, value in zip(cells, values, strict=True)
-    ]
+    rows = [row(cell, top1=value, coverage=1 - cell.seed / 100) for cell, value in zip(cells, values, strict=True)]
     (line,) = lines(folder(tmp_path, cells, rows))
     found = line.metric("top1")
     assert found is not None
@@ -44,17 +43,17 @@ def test_mean_and_interval_over_seeds(tmp_path: Path) -> None:
     text = report.markdown(report.read_results([tmp_path]))
     assert "50.00 ± 24.84" in text
     assert "98.00%" in text, "of the coverages, the lowest"
-    assert report.INTERVALS in text
+    assert INTERVALS in text
 
 
 def test_one_seed_has_no_interval() -> None:
-    assert report.estimate([3.0]) == report.Estimate(3.0, None, 1)
-    assert report.estimate([]) is None
+    assert estimate([3.0]) == Estimate(3.0, None, 1)
+    assert estimate([]) is None
 
 
 def test_many_seeds_come_near_the_normal_interval() -> None:
     values = [float(i % 2) for i in range(100)]
-    found = report.estimate(values)
+    found = estimate(values)
     assert found is not None
     # 1.984 is printed in tables for 99 degrees of freedom
     assert found.half == pytest.approx(1.984 * statistics.stdev(values) / 10, rel=3e-4)
@@ -83,7 +82,7 @@ def test_the_papers_column_is_labelled(tmp_path: Path) -> None:
     text = report.markdown(report.read_results([path]))
     header = text.splitlines()[2]
     assert header.index("| top-1 % |") < header.index("| paper (quoted) top-1 % |")
-    assert all(value in text for value in ("12.30", "70.04", "92.70", "14.4", "2.50", report.FOOTNOTE))
+    assert all(value in text for value in ("12.30", "70.04", "92.70", "14.4", "2.50", FOOTNOTE))
 
 
 def test_a_cell_stands_on_every_line_of_the_paper(tmp_path: Path) -> None:
@@ -120,7 +119,7 @@ def test_how_far_prediction_and_measurement_differ(tmp_path: Path) -> None:
     cells = [planned(mask=mask, kind="memory") for mask in ("tube", "random")]
     rows = [row(cells[0], predicted_bytes=95, measured_bytes=100), row(cells[1], predicted_bytes=95)]
     results = report.read_results([folder(tmp_path, cells, rows)])
-    assert [line["predicted less measured"] for line in report.plain(results)] == ["-5.0 %", "–"]
+    assert [line["predicted less measured"] for line in report.plain(results)["lines"]] == ["-5.0 %", "–"]
 
 
 def test_rows_of_different_datasets(tmp_path: Path) -> None:

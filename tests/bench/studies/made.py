@@ -11,8 +11,8 @@ import pyarrow.parquet as pq
 
 from tests.data.tinyset import Clip, build
 from tests.train import small
+from vidkit.bench.rows.schema import Row
 from vidkit.bench.studies import run as studies
-from vidkit.bench.studies.rows import StudyRow
 from vidkit.bench.studies.run import Todo
 from vidkit.bench.studies.work import FewshotSettings, Settings
 from vidkit.settings.ablation import Study
@@ -72,9 +72,9 @@ def todo(study: Study, data: Path, out: Path, **changes: Any) -> Todo:
     return Todo(study=study, data=data, out=out, **how | changes)
 
 
-def run(study: Study, data: Path, out: Path, *, resume: bool = False, **changes: Any) -> tuple[StudyRow, ...]:
+def run(study: Study, data: Path, out: Path, *, resume: bool = False, **changes: Any) -> tuple[Row, ...]:
     return studies.run(todo(study, data, out, **changes), resume=resume, quiet=True)
 
 
-def by_arm(rows: Sequence[StudyRow], seed: int = 0) -> dict[str, StudyRow]:
-    return {row.plan.arm: row for row in rows if row.plan.seed == seed}
+def by_arm(rows: Sequence[Row], seed: int = 0) -> dict[str, Row]:
+    return {row.plan.group: row for row in rows if row.plan.seed == seed}

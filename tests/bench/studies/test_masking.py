@@ -10,8 +10,8 @@ import torch
 
 from tests.bench.studies import made as studies
 from tests.train import small
-from vidkit.bench.studies import report as study_report
-from vidkit.bench.studies.rows import StudyRow
+from vidkit.bench.report import table as report
+from vidkit.bench.rows.schema import Row
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.classifier import MaskedClassifier
@@ -27,15 +27,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[StudyRow, ...]]:
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Row, ...]]:
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, studies.run("mask-ratio", data, out, seeds=(3,))
 
 
-def test_arms_differ_in_the_ratio_alone(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_arms_differ_in_the_ratio_alone(whole: tuple[Path, tuple[Row, ...]]) -> None:
     _, rows = whole
     assert [row.status for row in rows] == ["ok"] * 5, [row.reason for row in rows]
-    assert [(row.plan.arm, row.counts["visible"]) for row in rows] == [
+    assert [(row.plan.group, row.counts["visible"]) for row in rows] == [
         ("no masking", 32),
         ("0.5", 16),
         ("0.7", 10),
@@ -53,13 +53,13 @@ def test_arms_differ_in_the_ratio_alone(whole: tuple[Path, tuple[StudyRow, ...]]
     assert rows[0].metrics["top1"] == rows[0].metrics["top1_masked"]
 
 
-def test_both_tests_are_what_evaluation_says(data: Path, whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_both_tests_are_what_evaluation_says(data: Path, whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, rows = whole
     row = rows[3]
     checkpoint = out / row.runs["finetune"] / "checkpoints/last.pt"
     found = evaluate.run(data, checkpoint, split="val", views=TEST, workers=0, quiet=True)
     assert found["top1"] == row.metrics["top1"]
-    assert found["predictions_sha256"] == row.found["predictions_sha256"]
+    assert found["predictions_sha256"] == row.predictions_sha256
     loaded = checkpoints.load(checkpoint)
     model = MaskedClassifier(loaded.config, 6, seed=0).eval()  # type: ignore[arg-type]
     model.load_state_dict(loaded.model)
@@ -72,9 +72,9 @@ def test_both_tests_are_what_evaluation_says(data: Path, whole: tuple[Path, tupl
     assert float((scores.argmax(dim=1) == labels).double().mean()) == row.metrics["top1_masked"]
 
 
-def test_the_papers_figures_stand_beside(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
-    results = study_report.read(whole[0])
-    columns, cells = study_report.table(results, brief=True)
+def test_the_papers_figures_stand_beside(whole: tuple[Path, tuple[Row, ...]]) -> None:
+    results = report.read_results([whole[0]])
+    columns, cells = report.table(report.lines(results), brief=True)
     names = [column.name for column in columns]
     quoted = names.index("paper (quoted) top-5")
     assert {row[0]: row[quoted] for row in cells} == {
@@ -85,7 +85,7 @@ def test_the_papers_figures_stand_beside(whole: tuple[Path, tuple[StudyRow, ...]
         "0.9": "–",
     }
     assert "mAP %, all tokens" not in names
-    said = "\n".join(study_report.notes(results))
+    said = "\n".join(report.notes(results, report.lines(results)))
     assert "Visible of 32 tokens: 0.5: 16, 0.7: 10, 0.8: 6, 0.9: 4." in said
     assert "One seed:" in said
 

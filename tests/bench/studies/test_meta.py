@@ -12,9 +12,9 @@ import torch
 
 from tests.bench.studies import made as studies
 from tests.train import small
+from vidkit.bench.report import table as report
+from vidkit.bench.rows.schema import Row
 from vidkit.bench.studies import meta as study_meta
-from vidkit.bench.studies import report as study_report
-from vidkit.bench.studies.rows import StudyRow
 from vidkit.bench.studies.work import FewshotSettings
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.fewshot.episodes.labelled import open_labelled
@@ -32,32 +32,32 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[StudyRow, ...]]:
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Row, ...]]:
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, studies.run("meta", data, out)
 
 
-def test_every_arm_has_the_same_episodes(data: Path, whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_every_arm_has_the_same_episodes(data: Path, whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, rows = whole
     assert {row.status for row in rows} == {"ok"}, [row.reason for row in rows if row.reason]
-    assert [row.plan.arm for row in rows] == 2 * list(study_meta.ARMS)
+    assert [row.plan.group for row in rows] == 2 * list(study_meta.ARMS)
     listed = read_episodes(out / "episodes.jsonl", data)
     assert len(listed.episodes) == 6
     for row in rows:
         found = row.found["fewshot"]
         assert found["episodes_sha256"] == listed.sha256
-        assert row.counts["episodes"] == (3 if row.plan.arm in ("finetune", "scratch") else 6)
+        assert row.counts["episodes"] == (3 if row.plan.group in ("finetune", "scratch") else 6)
         assert found["class_split_sha256"] == listed.split.sha256
         assert (found["way"], found["shot"], found["query"]) == (2, 1, 2)
         assert row.metrics["accuracy"] == found["accuracy"]
         assert row.half_widths["accuracy"] == found["half_width"]
         assert row.found["chance"] == 0.5
         assert row.counts["seen classes"] == 0
-        assert found["learner"] == study_meta.ARMS[row.plan.arm].learner
+        assert found["learner"] == study_meta.ARMS[row.plan.group].learner
         assert row.config["fewshot"]["seeds"] == [row.plan.seed]
 
 
-def test_the_encoder_has_seen_no_clip_of_a_test_class(data: Path, whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_the_encoder_has_seen_no_clip_of_a_test_class(data: Path, whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, rows = whole
     listed = read_episodes(out / "episodes.jsonl", data)
     ledger = pq.read_table(out / "parts" / "meta-train" / "clips.parquet")
@@ -71,7 +71,7 @@ def test_the_encoder_has_seen_no_clip_of_a_test_class(data: Path, whole: tuple[P
     assert len({row.runs["pretrain"] for row in rows if "pretrain" in row.runs}) == 2, "one for each seed"
 
 
-def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, rows = whole
     arm = studies.by_arm(rows, 1)
     random = checkpoints.load(out / arm["mann, random encoder"].runs["encoder"])
@@ -94,9 +94,9 @@ def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[StudyRow
     assert pixels[0]["predictions_sha256"] == pixels[1]["predictions_sha256"], "nothing in it depends on the seed"
 
 
-def test_what_the_table_says(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
-    results = study_report.read(whole[0])
-    columns, cells = study_report.table(results, brief=True)
+def test_what_the_table_says(whole: tuple[Path, tuple[Row, ...]]) -> None:
+    results = report.read_results([whole[0]])
+    columns, cells = report.table(report.lines(results), brief=True)
     assert [column.name for column in columns] == [
         "arm",
         "seeds",
@@ -106,7 +106,7 @@ def test_what_the_table_says(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
         "status",
     ]
     assert {row[0]: row[4] for row in cells}["mann"] == "–"
-    said = "\n".join(study_report.notes(results))
+    said = "\n".join(report.notes(results, report.lines(results)))
     assert "2-way 1-shot, 2 queries a class, chance 50.0%; one list of 6 test episodes" in said
     assert "it has seen no clip of a meta-test class" in said
     assert ">chance<" in (whole[0] / "report.html").read_text()
@@ -157,8 +157,8 @@ def test_a_pretraining_that_fails_leaves_arms_without_it(
         "proto, tuned from random",
         "maml, pixels",
     }
-    text = "the pre-training that it shares with another arm failed: diverged"
+    text = "the pre-training that it shares with another row failed: diverged"
     assert rows["proto"].reason == text
-    results = study_report.read(tmp_path)
-    against = {row[0]: row[4] for row in study_report.table(results, brief=True)[1]}
+    results = report.read_results([tmp_path])
+    against = {row[0]: row[4] for row in report.table(report.lines(results), brief=True)[1]}
     assert set(against.values()) <= {"–", "failed: diverged", f"failed: {text}", "ok"}

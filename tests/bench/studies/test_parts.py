@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.bench.studies import made as studies
-from vidkit.bench.studies.parts import Part, check_split, larger_and_small, write_part
+from vidkit.bench.studies.parts import Part, larger_and_small, write_part
 from vidkit.data import ClipDataset
 from vidkit.data.dataset import open_dataset
 from vidkit.errors import ConfigError, DatasetError
@@ -82,10 +82,3 @@ def test_what_cannot_be_divided(tmp_path: Path) -> None:
         write_part(data, Part(name="odd", sources=("nowhere",)), tmp_path / "p")
     with pytest.raises(ConfigError, match="needs either sources or classes"):
         Part(name="both", sources=("a",), classes=("b",))
-
-
-def test_a_split_without_clips(data: Path) -> None:
-    check_split(data, "val")
-    with pytest.raises(ConfigError, match="tiny has no clips in split 'test'") as caught:
-        check_split(data, "test")
-    assert "choose one of train, val" in str(caught.value)

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import signal
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from tests.bench.interrupted import learnt, stop_at
 from tests.bench.studies import made as studies
 from tests.train import small
+from vidkit.bench.report import table as report
+from vidkit.bench.rows.files import read_rows
+from vidkit.bench.rows.schema import Row
 from vidkit.bench.studies import reconstruction as study_reconstruction
-from vidkit.bench.studies import report as study_report
 from vidkit.bench.studies.reconstruction import fixed_masks
-from vidkit.bench.studies.rows import StudyRow, read_rows
 from vidkit.bench.studies.work import ArmConfig
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, TrainingError
@@ -38,7 +36,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[StudyRow, ...]]:
+def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, tuple[Row, ...]]:
     out = tmp_path_factory.mktemp("whole") / "out"
     return out, studies.run("reconstruction", data, out)
 
@@ -91,9 +89,9 @@ def test_the_mean_colour(data: Path) -> None:
         assert found.mse_pixels[i] == pytest.approx(float((patches[hidden] - colour).square().mean()), rel=1e-6)
 
 
-def test_arms_and_their_steps(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_arms_and_their_steps(whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, rows = whole
-    assert rows == read_rows(out / "results.jsonl")
+    assert rows == read_rows(out)
     assert [row.status for row in rows] == ["ok"] * 10, [row.reason for row in rows]
     for seed in (0, 1):
         arm = studies.by_arm(rows, seed)
@@ -117,7 +115,7 @@ def test_arms_and_their_steps(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
             clips = pq.read_table(out / row.runs["clips"])
             assert sum(clips["psnr"].to_pylist()) / 2 == pytest.approx(row.metrics["psnr"])
             assert set(row.metrics) == {"psnr", "mse_pixels"} | (
-                {"loss"} if row.plan.arm != "mean colour" else set()
+                {"loss"} if row.plan.group != "mean colour" else set()
             )
             assert row.versions["torch"]
             assert row.config["seed"] == seed
@@ -126,23 +124,21 @@ def test_arms_and_their_steps(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
     assert first["pre-trained"].metrics != second["pre-trained"].metrics
 
 
-def test_the_continuation_begins_with_the_weights_before(
-    data: Path, whole: tuple[Path, tuple[StudyRow, ...]]
-) -> None:
+def test_the_continuation_begins_with_the_weights_before(data: Path, whole: tuple[Path, tuple[Row, ...]]) -> None:
     arm = studies.by_arm(whole[1])
     log = pretrain.RunFolder(whole[0] / arm["continued"].runs["small"]).rows()
     scratch = pretrain.RunFolder(whole[0] / arm["scratch"].runs["small"]).rows()
     assert log[0]["loss"] < scratch[0]["loss"], "same clips, same order"
 
 
-def test_what_the_table_says(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
+def test_what_the_table_says(whole: tuple[Path, tuple[Row, ...]]) -> None:
     out, _ = whole
-    results = study_report.read(out)
-    columns, cells = study_report.table(results)
+    results = report.read_results([out])
+    columns, cells = report.table(report.lines(results))
     names = [column.name for column in columns]
     assert [row[0] for row in cells] == list(results.spec.arms)
     assert all(row[names.index("seeds")] == "2 of 2" for row in cells)
-    said = "\n".join(study_report.notes(results))
+    said = "\n".join(report.notes(results, report.lines(results)))
     assert "Larger part: 3 classes (" in said
     assert "15 clips in split 'train', 6 steps" in said
     assert "8 of 32 tokens visible" in said
@@ -152,39 +148,19 @@ def test_what_the_table_says(whole: tuple[Path, tuple[StudyRow, ...]]) -> None:
     assert (out / "report.md").read_text().startswith("## Reconstruction of a small dataset: recipe micro")
 
 
-#: Of a row: how long it took, and where it ran.
-TIMES = ("seconds", "machine", "git")
-
-
-def learnt(rows: tuple[StudyRow, ...]) -> list[StudyRow]:
-    how: dict[str, Any] = {name: {} if name == "machine" else None for name in TIMES}
-    return [replace(row, **how) for row in rows]
-
-
 @pytest.mark.parametrize("step", [3, 7], ids=["first arm", "second arm"])
 def test_an_interrupted_study_ends_in_the_same_rows(
-    step: int, data: Path, whole: tuple[Path, tuple[StudyRow, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    step: int, data: Path, whole: tuple[Path, tuple[Row, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    made = pretrain._losses
-    steps = iter(range(1, 1000))
-
-    def stopping(*args: Any) -> Callable[..., Any]:
-        losses = made(*args)
-
-        def counted(*inner: Any) -> Any:
-            if next(steps) == step:
-                os.kill(os.getpid(), signal.SIGINT)
-            return losses(*inner)
-
-        return counted
-
     with monkeypatch.context() as patch:
-        patch.setattr(pretrain, "_losses", stopping)
+        stop_at(step, patch)
         with pytest.raises(KeyboardInterrupt):
             studies.run("reconstruction", data, tmp_path)
-    before = read_rows(tmp_path / "results.jsonl")
+    before = read_rows(tmp_path)
     assert len(before) == (0 if step == 3 else 1)
-    assert "missing" in {line.status for line in study_report.lines(study_report.read(tmp_path))} | {"missing"}
+    shown = [line.status for line in report.lines(report.read_results([tmp_path]))]
+    left = "0 of 2 seeds; 2 missing"
+    assert shown == ([left] * 5 if step == 3 else ["1 of 2 seeds; 1 missing", *[left] * 4])
     with pytest.raises(ConfigError, match="holds results already"):
         studies.run("reconstruction", data, tmp_path)
     rows = studies.run("reconstruction", data, tmp_path, resume=True)
@@ -226,15 +202,15 @@ def test_a_failed_arm_is_a_row_and_the_rest_go_on(
         "mean colour": "ok",
     }
     assert calls.count("larger") == 1, "what arms share is tried once"
-    assert f"it shares with another arm failed: {said}" in str(rows["continued"].reason)
-    lines = {line.arm: line.status for line in study_report.lines(study_report.read(tmp_path))}
+    assert f"it shares with another row failed: {said}" in str(rows["continued"].reason)
+    lines = {line.arm: line.status for line in report.lines(report.read_results([tmp_path]))}
     assert lines["pre-trained"].startswith(f"failed: {said}")
     again = studies.run("reconstruction", data, tmp_path, seeds=(0,), resume=True)
     assert {row.status for row in again} == {"ok"}
 
 
 def test_more_seeds_join_and_other_settings_do_not(
-    data: Path, whole: tuple[Path, tuple[StudyRow, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, whole: tuple[Path, tuple[Row, ...]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     studies.run("reconstruction", data, tmp_path, seeds=(0,))
     other = studies.settings(pretrain=small.pretrain(optim=small.optim(epochs=1)))
@@ -244,7 +220,7 @@ def test_more_seeds_join_and_other_settings_do_not(
         studies.run("mask-ratio", data, tmp_path, resume=True)
     rows = studies.run("reconstruction", data, tmp_path, resume=True, seeds=(1,))
     assert {row.plan.seed for row in rows} == {1}
-    assert [line.planned for line in study_report.lines(study_report.read(tmp_path))] == [2] * 5
+    assert [line.planned for line in report.lines(report.read_results([tmp_path]))] == [2] * 5
     assert learnt(rows) == learnt(tuple(row for row in whole[1] if row.plan.seed == 1))
 
 

@@ -132,7 +132,7 @@ def test_dry_run(
     assert not out.exists()
     assert command(monkeypatch, *given, "--json") == 0
     cells = json.loads(capsys.readouterr().out)["cells"]
-    assert [cell["visible"] for cell in cells] == [8, 8]
+    assert [cell["cell"]["visible"] for cell in cells] == [8, 8]
     assert all(cell["hours"] > 0 and cell["predicted_bytes"] > 0 for cell in cells)
 
 

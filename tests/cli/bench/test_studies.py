@@ -46,7 +46,7 @@ def test_a_study_from_a_command_to_its_files(
     found = json.loads(said.out)
     assert (found["study"], found["dataset"]) == ("reconstruction", "tiny")
     assert [line["seeds"] for line in found["lines"]] == ["3 of 3"] * 5
-    for name in ("report.md", "report.html", "plot-psnr.svg", "plot-psnr.png", "study.json", "results.jsonl"):
+    for name in ("report.md", "report.html", "plot-psnr.svg", "plot-psnr.png", "plan.json", "results.jsonl"):
         assert (out / name).exists()
 
     files = {name: tmp_path / f"t.{name}" for name in ("csv", "markdown", "html")}
@@ -56,10 +56,10 @@ def test_a_study_from_a_command_to_its_files(
     assert files["html"].read_text() == (out / "report.html").read_text()
     assert report.run([out], csv=None, markdown=None, html=None, as_json=True) == 0
     assert json.loads(capsys.readouterr().out)["study"] == "reconstruction"
-    with pytest.raises(ConfigError, match="studies have tables of their own"):
-        report.run([out, out], csv=None, markdown=None, html=None, as_json=False)
-    with pytest.raises(ConfigError, match="--compare is for grids"):
-        report.run([out, out], csv=None, markdown=None, html=None, as_json=False, compare=True)
+    with pytest.raises(ConfigError, match="--data is for pictures of masks"):
+        report.run([out], csv=None, markdown=None, html=files["html"], as_json=False, data=built)
+    assert report.run([out, out], csv=None, markdown=None, html=None, as_json=False, compare=True) == 0
+    assert "PSNR of hidden patches, dB, A" in capsys.readouterr().out
 
 
 def test_three_seeds_where_none_is_named(
@@ -84,7 +84,8 @@ def test_settings_of_episodes(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = settings(["fewshot.way=2", "fewshot.query=2", "fewshot.episodes=4", "fewshot.steps=2"])
-    few += settings(["fewshot.tune_episodes=2", "fewshot.finetune_steps=1"])
+    few += settings(["fewshot.tune_episodes=2", "fewshot.finetune_steps=1", "fewshot.tune_steps=2"])
+    few += settings(["fewshot.val_episodes=2", "fewshot.finetune_val_episodes=2", "fewshot.batch=2"])
     assert command(monkeypatch, *words("meta", built, tmp_path / "out", "--seed", 0, "--json"), *few) == 0
     found = json.loads(capsys.readouterr().out)
     assert {line["seeds"] for line in found["lines"]} == {"1 of 1"}
@@ -117,7 +118,7 @@ def test_what_cannot_be(
 ) -> None:
     assert command(monkeypatch, *words("mask-ratio", built, tmp_path / "out"), *more) == 2
     assert said in capsys.readouterr().err
-    assert not (tmp_path / "out" / "study.json").exists()
+    assert not (tmp_path / "out" / "plan.json").exists()
 
 
 def test_a_failed_arm_exits_1(

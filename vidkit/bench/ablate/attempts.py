@@ -1,4 +1,4 @@
-"""Runs that may be there already, and runs that do not fit into memory."""
+"""Runs that may be there already, that several rows share, or that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -10,8 +10,52 @@ from typing import Any
 
 import torch
 
-from vidkit.errors import TrainingError
+from vidkit.errors import TrainingError, VidkitError
+from vidkit.settings.train import FinetuneConfig, PretrainConfig
+from vidkit.train import finetune, pretrain
 from vidkit.train.runs import RunFolder, read_json
+
+
+def pretrained(
+    config: PretrainConfig,
+    data: Path,
+    folder: Path,
+    failed: dict[str, str],
+    *,
+    init: Path | None = None,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """The summary of the pre-training in `folder`, as it was left if it had ended, else begun or gone on with.
+
+    Args:
+        folder: named by all that the run depends on.
+        failed: why a pre-training failed, by its folder's name: rows that share it fail alike, without another try.
+
+    Raises:
+        VidkitError: it failed, now or before.
+    """
+    if folder.name in failed:
+        raise TrainingError(failed[folder.name])
+    done = finished(folder)
+    if done is not None:
+        return done
+    try:
+        with memory_errors():
+            return pretrain.run(
+                config, data, folder, init=init, resume=(folder / "config.json").exists(), quiet=quiet
+            )
+    except VidkitError as error:
+        failed[folder.name] = f"the pre-training that it shares with another row failed: {error.message}"
+        raise
+
+
+def finetuned(
+    config: FinetuneConfig, data: Path, folder: Path, *, init: Path, quiet: bool = False
+) -> dict[str, Any]:
+    """The summary of the fine-tuning in `folder`, as `pretrained` gives it. Raises VidkitError: it failed."""
+    return finished(folder) or finetune.run(
+        config, data, folder, init=init, resume=(folder / "config.json").exists(), quiet=quiet
+    )
 
 
 def finished(folder: Path) -> dict[str, Any] | None:

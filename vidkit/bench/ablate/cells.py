@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
-from vidkit.bench.ablate.rows import PaperFigures, PlannedCell
 from vidkit.bench.ablate.table1 import DEFAULTS, LOSSES, SAMPLERS, PaperRow, read_table1
 from vidkit.bench.measure.flops import Cost, cost
+from vidkit.bench.rows.schema import GridCell, PaperFigures, Planned
 from vidkit.errors import ConfigError
 from vidkit.models.masking import num_visible
 from vidkit.settings.ablation import Cell, CellConfig, Grid, MeasureConfig, MemoryConfig, check_preset, masks_grid
@@ -34,9 +34,15 @@ class Wanted:
 class Job:
     """A cell with all that is needed to run it."""
 
-    planned: PlannedCell
+    planned: Planned
     config: CellConfig
     memory: MemoryConfig
+
+    def with_paper(self, known: tuple[PaperFigures, ...], more: tuple[PaperFigures, ...] = ()) -> Job:
+        """The same cell, which stands for these rows of the paper and its own."""
+        cell = self.planned.in_grid
+        paper = tuple(dict.fromkeys((*known, *cell.paper, *more)))
+        return replace(self, planned=replace(self.planned, cell=replace(cell, paper=paper)))
 
 
 def preset(name: str, recipe: Recipe, seeds: tuple[int, ...]) -> tuple[Wanted, ...]:
@@ -200,17 +206,14 @@ def plan(
         key = config_hash(memory if memory_only else config)
         group = key if memory_only else config_hash(resolve(replace(one.cell, seed=0), recipe))
         if key in found:
-            found[key] = _with_paper(found[key], one.paper)
+            found[key] = found[key].with_paper((), one.paper)
             continue
         if memory.model not in known:
             known[memory.model] = cost(memory.model)
         costs = known[memory.model]
-        planned = PlannedCell(
-            config_hash=key,
-            group=group,
+        cell = GridCell(
             kind="memory" if memory_only else "full",
-            cell=described(one.cell, config),
-            recipe=recipe_name,
+            settings=described(one.cell, config),
             visible=costs.visible,
             tokens=costs.tokens,
             parameters=costs.parameters,
@@ -218,22 +221,19 @@ def plan(
             training_macs=costs.training,
             paper=one.paper,
         )
+        planned = Planned(config_hash=key, group=group, seed=one.cell.seed, recipe=recipe_name, cell=cell)
         found[key] = Job(planned=planned, config=config, memory=memory)
     return tuple(found.values())
-
-
-def _with_paper(job: Job, more: tuple[PaperFigures, ...]) -> Job:
-    paper = (*job.planned.paper, *(row for row in more if row not in job.planned.paper))
-    return replace(job, planned=replace(job.planned, paper=paper))
 
 
 def operations(job: Job, clips: int, classes: int) -> tuple[float, float]:
     """Floating-point operations of (pre-training, fine-tuning) on a split of `clips`; the test is left out."""
     pretrain, finetune = job.config.pretrain, job.config.finetune
     whole = ClassifierConfig(encoder=finetune.encoder, classes=max(1, classes))
-    tuning = 0.0 if job.planned.kind == "memory" else 2.0 * cost(whole).training * clips * finetune.optim.epochs
-    training = 0.0 if job.planned.kind == "memory" else 2.0 * job.planned.training_macs * clips
-    return training * pretrain.optim.epochs, tuning
+    if job.planned.in_grid.kind == "memory":
+        return 0.0, 0.0
+    tuning = 2.0 * cost(whole).training * clips * finetune.optim.epochs
+    return 2.0 * job.planned.in_grid.training_macs * clips * pretrain.optim.epochs, tuning
 
 
 def estimated_hours(

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from vidkit.bench.ablate.cells import Job
-from vidkit.bench.ablate.rows import Row
+from vidkit.bench.rows.schema import Row
 from vidkit.data.processes import die_with
 from vidkit.errors import TrainingError
 from vidkit.settings.plain import config_hash
@@ -50,7 +50,7 @@ def side_by_side(work: Work, jobs: Iterable[Job], where: Sequence[str | None]) -
     """
     queues: dict[str, list[Job]] = {}
     for job in jobs:
-        shared = config_hash(job.memory if job.planned.kind == "memory" else job.config.pretrain)
+        shared = config_hash(job.memory if job.planned.in_grid.kind == "memory" else job.config.pretrain)
         queues.setdefault(shared, []).append(job)
     context = multiprocessing.get_context("spawn")  # a process that has used CUDA cannot be forked
     free: Any = context.SimpleQueue()

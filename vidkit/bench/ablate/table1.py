@@ -1,4 +1,4 @@
-"""The 27 rows of AdaMAE's Table 1 as configurations, with the paper's figures beside what is predicted for ours."""
+"""The 27 rows of AdaMAE's Table 1 as configurations, with the paper's figures."""
 
 from __future__ import annotations
 
@@ -8,12 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from vidkit.bench.measure.attention import Attention
-from vidkit.bench.measure.flops import Cost, cost
-from vidkit.bench.measure.memory import PeakMemory, predict_peak
 from vidkit.errors import ConfigError
 from vidkit.settings.model import AdaMAEConfig, LossConfig, MaskConfig, Rounding, SamplerConfig, vit_base
-from vidkit.settings.train import Precision
 
 FILE = "adamae-table1.csv"
 
@@ -152,47 +148,3 @@ _COLUMNS: dict[str, Callable[[str], Any]] = {
     "top5": float,
     "memory_gb": _optional(float),
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class PredictedRow:
-    """A row of the paper beside the cost and the predicted peak of our model with its settings."""
-
-    paper: PaperRow
-    cost: Cost
-    peak: PeakMemory
-
-    @property
-    def share_of_paper(self) -> float | None:
-        """Predicted / the paper's memory."""
-        quoted = self.paper.memory_gb
-        return None if quoted is None else self.peak.total_bytes / 1e9 / quoted
-
-
-def predict_table1(
-    rows: Iterable[PaperRow] | None = None,
-    *,
-    base: AdaMAEConfig | None = None,
-    batch: int = 16,
-    precision: Precision = "fp16",
-    rounding: Rounding = "matched",
-    attention: Attention = "fused",
-    on_row: Callable[[PredictedRow], None] = lambda row: None,
-) -> tuple[PredictedRow, ...]:
-    """Cost and peak of every row on CUDA, at the paper's batch. The default row, which every table repeats, is
-    predicted once; so are rows that differ in epochs only.
-
-    Args:
-        attention: "matrices" is how the released code computes attention, and comes near the paper's figures.
-        on_row: called with each row as it is done.
-    """
-    known: dict[AdaMAEConfig, tuple[Cost, PeakMemory]] = {}
-    found = []
-    for row in read_table1() if rows is None else rows:
-        config = row.config(base, rounding)
-        if config not in known:
-            known[config] = (cost(config), predict_peak(config, batch, precision, "cuda", attention=attention))
-        costs, peak = known[config]
-        found.append(PredictedRow(paper=row, cost=costs, peak=peak))
-        on_row(found[-1])
-    return tuple(found)

@@ -70,26 +70,6 @@ class MeasuredPeak:
     update_bytes: int | None
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MemoryComparison:
-    """One row of a table of predicted and measured peaks."""
-
-    device: Device
-    predicted_bytes: int
-    measured_bytes: int
-    ratio: float
-    """Predicted / measured."""
-
-
-def compare(predicted: PeakMemory, measured: MeasuredPeak) -> MemoryComparison:
-    return MemoryComparison(
-        device=measured.device,
-        predicted_bytes=predicted.total_bytes,
-        measured_bytes=measured.total_bytes,
-        ratio=predicted.total_bytes / measured.total_bytes,
-    )
-
-
 def predict_peak(
     config: ModelConfig,
     batch: int,

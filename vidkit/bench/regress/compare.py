@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from vidkit.bench.ablate.rows import replace_file
 from vidkit.bench.measure import facts
-from vidkit.errors import ConfigError, TrainingError
+from vidkit.errors import ConfigError
+from vidkit.files import write_whole
 
 #: Of the file. Raised when an older vidkit could misread it.
 FORMAT = 1
@@ -287,11 +287,12 @@ def write_baseline(path: Path, sections: Mapping[str, Stored]) -> None:
     hint = "make room, or give another --baseline"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text)
     except OSError as error:
         raise ConfigError(f"cannot make the folder: {error.strerror}", file=path.parent, hint=hint) from error
-    except TrainingError as error:
-        raise ConfigError(error.message, file=path, hint=hint) from error
+    try:
+        write_whole(path, text)
+    except OSError as error:
+        raise ConfigError(f"cannot write: {error.strerror}", file=path, hint=hint) from error
 
 
 @contextmanager

@@ -1,9 +1,10 @@
-"""Two sets of results, cell by cell: what changed, and whether it is more than noise.
+"""Two sets of results, cell by cell or arm by arm: what changed, and whether it is more than noise.
 
-Cells are matched by what they are (mask, ratio, ... and recipe), since their hashes change with any setting.
-Accuracy is noisy, and tested: over seeds where both sides have two or more (Welch), else over the clips that both
-were tested on (`significance`), else there is nothing to tell. Memory and tokens are exact. Speed means something
-on one machine only, and has an interval where it was measured more than once.
+Cells are matched by what they are (mask, ratio, ... and recipe), since their hashes change with any setting; arms
+of a study by their names, and compared in the study's first measure. Accuracy is noisy, and tested: over seeds
+where both sides have two or more (Welch), else over the clips that both were tested on (`significance`), else there
+is nothing to tell. Memory and tokens are exact. Speed means something on one machine only, and has an interval
+where it was measured more than once.
 """
 
 from __future__ import annotations
@@ -15,15 +16,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from vidkit.bench.ablate.outcomes import NoOutcomesError, outcomes, same_clips
-from vidkit.bench.ablate.rows import Row
 from vidkit.bench.report.estimates import Estimate, holm, welch
 from vidkit.bench.report.results import Line, Results, cells, check_same_dataset, lines, names, read_results
 from vidkit.bench.report.significance import paired
+from vidkit.bench.rows.outcomes import NoOutcomesError, outcomes, same_clips
+from vidkit.bench.rows.schema import Row
+from vidkit.bench.rows.specs import STUDIES, Measure
+from vidkit.errors import ConfigError
 from vidkit.train.runs import flat
 
-#: Of accuracy, the first that both sides have: key of a row's metrics, and name.
-METRICS = (("top1", "top-1 %"), ("mAP", "mAP %"))
+#: Of a cell's accuracy, the first that both sides have. A study has measures of its own.
+ACCURACY = (
+    Measure(name="top1", title="top-1 %", short="top-1", factor=100),
+    Measure(name="mAP", title="mAP %", short="mAP", factor=100),
+)
 
 #: Below it, after Holm's correction for the number of cells, a change is called one.
 LEVEL = 0.05
@@ -34,8 +40,8 @@ Verdict = Literal["better", "worse", "same predictions", "no change seen", "cann
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
     metric: str
+    """With its unit, which the others are in."""
     before: Estimate
-    """In percent, like the others."""
     after: Estimate
     difference: float
     half: float | None
@@ -44,6 +50,8 @@ class Accuracy:
     basis: str
     """What `half` and `p` are over, or why they are not there."""
     verdict: Verdict
+    lower: bool = False
+    """Whether less is better."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,7 +74,7 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Change:
-    """One cell."""
+    """One cell or arm."""
 
     name: str
     status: str
@@ -83,6 +91,8 @@ class Comparison:
     before: str
     after: str
     dataset: str | None
+    what: str
+    """cell or arm: what a change is of."""
     changes: tuple[Change, ...]
     facts: tuple[str, ...]
     """Versions, commit, machine: "torch: 2.14 in A, 2.15 in B"."""
@@ -91,15 +101,23 @@ class Comparison:
 def compare(before: Path, after: Path) -> Comparison:
     """
     Raises:
-        ConfigError: no results, a damaged file, results of different datasets.
+        ConfigError: no results, a damaged file, results of different datasets or studies.
     """
     first, second = read_results([before]), read_results([after])
+    if first.study != second.study:
+        one, other = (f"study {side.study!r}" if side.study else "a grid" for side in (first, second))
+        raise ConfigError(
+            f"{before} holds {one}, {after} {other}: there is nothing to compare",
+            field="--compare",
+            hint="give two folders of the same kind",
+        )
     check_same_dataset(first, second, (str(before), str(after)))
     changes = [_change(one, other, first, second, name) for one, other, name in _matched(first, second)]
     return Comparison(
         before=str(before),
         after=str(after),
         dataset=first.dataset or second.dataset,
+        what="cell" if first.study is None else "arm",
         changes=tuple(_judged(changes)),
         facts=tuple(_facts(first.rows, second.rows)),
     )
@@ -130,13 +148,13 @@ def _same_hash(one: Line, other: Line) -> bool:
 
 
 def _same_cell(ours: Sequence[Line], theirs: Sequence[Line]) -> Callable[[Line, Line], bool]:
-    """By the cells' own fields, where these name one cell on each side."""
+    """By the cells' own fields, or an arm's name, where these name one on each side."""
     single = [{key for key, some in _by_key(side).items() if len(some) == 1} for side in (ours, theirs)]
     return lambda one, other: _key(one) == _key(other) and all(_key(one) in keys for keys in single)
 
 
 def _key(line: Line) -> tuple[object, ...]:
-    return line.kind, line.recipe, replace(line.cell, seed=0)
+    return line.kind, line.recipe, line.arm if line.first.arm else replace(line.cell, seed=0)
 
 
 def _by_key(side: Sequence[Line]) -> dict[tuple[object, ...], list[Line]]:
@@ -174,9 +192,9 @@ def _settings(one: Line, other: Line) -> list[str]:
         "forward MACs": "forward_macs",
     }
     found = [
-        f"{word}: {getattr(one, field):,} in A, {getattr(other, field):,} in B"
+        f"{word}: {getattr(one.first.cell, field):,} in A, {getattr(other.first.cell, field):,} in B"
         for word, field in counts.items()
-        if getattr(one, field) != getattr(other, field)
+        if one.first.cell and getattr(one.first.cell, field) != getattr(other.first.cell, field)
     ]
     if not one.rows or not other.rows:
         return found
@@ -197,22 +215,29 @@ def _said(settings: Mapping[str, Any], key: str) -> str:
 
 
 def _accuracy(one: Line, other: Line, first: Results, second: Results) -> Accuracy | None:
-    key, name = next((pair for pair in METRICS if one.metric(pair[0]) and other.metric(pair[0])), ("", ""))
-    before, after = one.metric(key), other.metric(key)
-    if before is None or after is None:
+    measures = STUDIES[one.first.arm.study].measures if one.first.arm else ACCURACY
+    measure = next((m for m in measures if one.over_seeds(m) and other.over_seeds(m)), None)
+    before, after = (None if measure is None else line.over_seeds(measure) for line in (one, other))
+    if measure is None or before is None or after is None:
         return None
-    known: dict[str, Any] = {"metric": name, "before": before, "after": after, "verdict": ""}
+    known: dict[str, Any] = {
+        "metric": measure.title,
+        "before": before,
+        "after": after,
+        "verdict": "",
+        "lower": measure.lower,
+    }
     known["difference"] = after.mean - before.mean
     if _same_predictions(one.rows, other.rows):
         return Accuracy(**{**known, "half": 0.0, "p": None, "basis": "", "verdict": "same predictions"})
-    values = [[100 * row.metrics[key] for row in line.rows if key in row.metrics] for line in (one, other)]
+    values = [[*line.by_seed(measure).values()] for line in (one, other)]
     over_seeds = welch(*values)
     if over_seeds is not None:
         basis = f"over seeds ({len(values[0])} and {len(values[1])}), Welch"
         return Accuracy(**{**known, "half": over_seeds.half, "p": over_seeds.p, "basis": basis})
     unknown: dict[str, Any] = {"half": None, "p": None, "verdict": "cannot tell"}
     why = "one seed" if min(map(len, values)) == 1 else "seeds without any spread"
-    if key != "top1":
+    if measure.name != "top1":
         return Accuracy(**{**known, **unknown, "basis": f"{why}: cannot tell"})
     try:
         sides = outcomes(one.rows, first.folders), outcomes(other.rows, second.folders)
@@ -225,7 +250,7 @@ def _accuracy(one: Line, other: Line, first: Results, second: Results) -> Accura
 
 
 def _same_predictions(ours: Sequence[Row], theirs: Sequence[Row]) -> bool:
-    hashes = [{row.plan.cell.seed: row.predictions_sha256 for row in side} for side in (ours, theirs)]
+    hashes = [{row.plan.seed: row.predictions_sha256 for row in side} for side in (ours, theirs)]
     return hashes[0] == hashes[1] and bool(hashes[0]) and None not in hashes[0].values()
 
 
@@ -237,7 +262,7 @@ def _judged(changes: Sequence[Change]) -> list[Change]:
     for change in changes:
         accuracy = change.accuracy
         if accuracy is not None and accuracy.p is not None:
-            sign: Verdict = "better" if accuracy.difference > 0 else "worse"
+            sign: Verdict = "better" if (accuracy.difference < 0) == accuracy.lower else "worse"
             change = replace(
                 change,
                 accuracy=replace(accuracy, verdict=sign if next(corrected) < LEVEL else "no change seen"),

@@ -18,10 +18,10 @@ def title(found: Comparison) -> str:
 
 
 def table(found: Comparison) -> tuple[tuple[str, ...], tuple[tuple[str, ...], ...]]:
-    """(columns, text of each cell's line). Columns that say nothing are left out."""
+    """(columns, text of each line). Columns that say nothing are left out."""
     metrics = list(dict.fromkeys(change.accuracy.metric for change in found.changes if change.accuracy))
     name = " or ".join(metrics) or "accuracy"
-    every = [("cell", [change.name for change in found.changes])]
+    every = [(found.what, [change.name for change in found.changes])]
     every += [(f"{name}, A", [written(c.accuracy.before) if c.accuracy else NOTHING for c in found.changes])]
     every += [(f"{name}, B", [written(c.accuracy.after) if c.accuracy else NOTHING for c in found.changes])]
     every += [("difference", [_difference(change) for change in found.changes])]
@@ -76,16 +76,20 @@ def notes(found: Comparison) -> tuple[str, ...]:
     said += [f"{fact}." for fact in found.facts]
     tested = [change.accuracy for change in found.changes if change.accuracy and change.accuracy.p is not None]
     if tested:
-        number = "the one cell that was" if len(tested) == 1 else f"the {len(tested)} cells that were"
+        one = f"the one {found.what} that was"
+        number = one if len(tested) == 1 else f"the {len(tested)} {found.what}s that were"
+        percent = all(accuracy.metric.partition(",")[0].endswith("%") for accuracy in tested)
+        unit = "in points" if percent else "in the measure's unit"
         said.append(
-            "difference: B less A, in points, ± half of a 95 % interval. better or worse: p stays below "
+            f"difference: B less A, {unit}, ± half of a 95 % interval. better or worse: p stays below "
             f"{LEVEL:g} after Holm's correction for {number} tested; p itself is not corrected."
         )
     bases: dict[str, list[str]] = {}
     for change in found.changes:
         if change.accuracy is not None and change.accuracy.basis:
             bases.setdefault(change.accuracy.basis, []).append(change.name)
-    said += [f"Accuracy of {_listed(names, len(found.changes))}: {basis}." for basis, names in bases.items()]
+    every = found.what, len(found.changes)
+    said += [f"Accuracy of {_listed(names, *every)}: {basis}." for basis, names in bases.items()]
     if any(change.speed for change in found.changes):
         said.append(
             "Speed is compared on one machine only (same processor, cores and GPU); what else ran there is not "
@@ -98,14 +102,12 @@ def notes(found: Comparison) -> tuple[str, ...]:
             settings.setdefault(change.settings, []).append(change.name)
     for lines, names in settings.items():
         more = f"; and {len(lines) - MOST_SETTINGS} more (--json has all)" if len(lines) > MOST_SETTINGS else ""
-        said.append(
-            f"Other settings ({_listed(names, len(found.changes))}): {'; '.join(lines[:MOST_SETTINGS])}{more}."
-        )
+        said.append(f"Other settings ({_listed(names, *every)}): {'; '.join(lines[:MOST_SETTINGS])}{more}.")
     return tuple(said)
 
 
-def _listed(names: Sequence[str], whole: int) -> str:
-    return "every cell" if len(names) == whole > 1 else "; ".join(names)
+def _listed(names: Sequence[str], what: str, whole: int) -> str:
+    return f"every {what}" if len(names) == whole > 1 else "; ".join(names)
 
 
 def markdown(found: Comparison) -> str:

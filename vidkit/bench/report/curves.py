@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from vidkit.bench.ablate.rows import Row
 from vidkit.bench.report.plots import Curve, curves
 from vidkit.bench.report.results import Line, Results, cells, names
 from vidkit.bench.report.style import COLOURS, DASHES, PALETTE, Chart
+from vidkit.bench.rows.schema import Row
 
 Part = Literal["pretrain", "finetune"]
 

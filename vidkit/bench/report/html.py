@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vidkit.bench.ablate.rows import Row
 from vidkit.bench.report import table as report
 from vidkit.bench.report.curves import LOSSES, LossPlots, loss_plots
 from vidkit.bench.report.estimates import NOTHING
 from vidkit.bench.report.mask_pictures import Picture
 from vidkit.bench.report.pages import Cell, Column, Figure, Section, Table, render
-from vidkit.bench.report.plots import Point, points
+from vidkit.bench.report.plots import Dots, Point, dots, points
 from vidkit.bench.report.results import Line, Results, cells, names
 from vidkit.bench.report.style import Chart, svg
+from vidkit.bench.rows.schema import Row
+from vidkit.bench.rows.specs import Measure
 
 _ROWS = ("cell", "seed", "top-1 %", "clips tested", "coverage", "config", "predictions", "run", "commit")
 
@@ -24,6 +25,10 @@ def page(results: Results, pictures: Sequence[Picture] | None = None) -> str:
         pictures: of masks, as `mask_pictures` draws them; None: the page has no such part.
     """
     of = report.lines(results)
+    if results.study is not None:
+        figures = tuple(Figure(svg=svg(chart)) for chart in study_plots(results).values())
+        sections = [Section(title="Plots", figures=figures)] if figures else []
+        return render(report.title(results), _table(of), report.notes(results, of), sections)
     curves = [loss_plots(results, of, part) for part in LOSSES] if any(line.kind == "full" for line in of) else []
     sections = [*_accuracy(of), *_curves(curves), *_masks(pictures or ()), *_rows(of)]
     notes = [*report.notes(results, of), *_left_out(curves, pictures)]
@@ -36,12 +41,16 @@ def page(results: Results, pictures: Sequence[Picture] | None = None) -> str:
 def _table(of: Sequence[Line]) -> Table:
     columns, texts = _status_early(*report.table(of))
     called = names(of)
-    said = "Each line is a cell over its seeds. Columns marked (quoted) are the paper's figures, not measured here."
+    what = "an arm" if any(line.first.arm for line in of) else "a cell"
+    said = f"Each line is {what} over its seeds. "
+    said += "Columns marked (quoted) are the paper's figures, not measured here."
     return Table(
         name="results",
         caption=said,
         columns=tuple(
-            Column(name=column.name, look=look(column.name, right=column.right), heads=column.name == "mask")
+            Column(
+                name=column.name, look=_look(column.name, right=column.right), heads=column.name in ("mask", "arm")
+            )
             for column in columns
         ),
         rows=tuple(
@@ -49,7 +58,7 @@ def _table(of: Sequence[Line]) -> Table:
                 Cell(
                     text,
                     bad=column.name == "status" and not line.status.startswith("ok"),
-                    more=called[line.group].removeprefix(line.cell.mask).strip(),
+                    more="" if line.first.arm else called[line.group].removeprefix(line.cell.mask).strip(),
                 )
                 for column, text in zip(columns, row, strict=True)
             )
@@ -58,9 +67,14 @@ def _table(of: Sequence[Line]) -> Table:
     )
 
 
-def look(name: str, *, right: bool) -> str:
+def _look(name: str, *, right: bool) -> str:
     """Classes of a column."""
-    words = (("right", right), ("quoted", "(quoted)" in name), ("status", name == "status"))
+    words = (
+        ("right", right),
+        ("quoted", "(quoted)" in name),
+        ("status", name == "status"),
+        ("long", name == "what it is"),
+    )
     return " ".join(word for word, holds in words if holds)
 
 
@@ -93,7 +107,7 @@ def _rows(of: Sequence[Line]) -> list[Section]:
 def _facts(row: Row) -> tuple[str, ...]:
     top1 = row.metrics.get("top1")
     return (
-        str(row.plan.cell.seed),
+        str(row.plan.seed),
         NOTHING if top1 is None else f"{100 * top1:.2f}",
         NOTHING if row.clips is None else str(row.clips),
         NOTHING if row.coverage is None else f"{row.coverage:.2%}",
@@ -197,3 +211,34 @@ def _one_setting(lines: Sequence[Line]) -> bool:
     """Whether each strategy and ratio is there once, so that a line between points means the ratio alone."""
     keys = [(line.cell.mask, line.cell.ratio) for line in lines]
     return len(keys) == len(set(keys))
+
+
+# --- figures of a study --------------------------------------------------------------------------
+
+
+def study_plots(results: Results) -> dict[str, Chart]:
+    """For each measure that some arm has and that is worth a plot, by the measure's name."""
+    of = report.lines(results)
+    made = {}
+    for measure in results.spec.measures:
+        arms = [
+            Dots(name=line.arm, mean=mean, each=line.by_seed(measure))
+            for line in of
+            if (mean := line.over_seeds(measure)) is not None
+        ]
+        if measure.plotted and arms:
+            better = "less is better" if measure.lower else "more is better"
+            made[measure.name] = dots(
+                arms,
+                x=f"{measure.title} ({better})",
+                title=f"{results.spec.title}: {measure.title}",
+                digits=measure.digits,
+                chance=_chance(results, measure),
+            )
+    return made
+
+
+def _chance(results: Results, measure: Measure) -> float | None:
+    """What guessing reaches, as shown; None: the rows do not say."""
+    found = {row.found["chance"] for row in results.rows if isinstance(row.found.get("chance"), float)}
+    return measure.factor * found.pop() if len(found) == 1 else None

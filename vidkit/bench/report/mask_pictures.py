@@ -103,7 +103,7 @@ def _picture(results: Results, line: Line, name: str, data: Path | None) -> Pict
     with tempfile.TemporaryDirectory() as room:
         drawn = mask_picture(checkpoint, Path(room) / "masks.png", data=where, split=row.split or "val", clips=1)
         png = drawn.file.read_bytes()
-    caption = f"{drawn.visible:,} of {drawn.tokens:,} tokens visible, seed {row.plan.cell.seed}"
+    caption = f"{drawn.visible:,} of {drawn.tokens:,} tokens visible, seed {row.plan.seed}"
     if drawn.clips:
         caption += f", clip {drawn.clips[0]}"
     return Picture(name=name, caption=caption, png=_shrunk(png))

@@ -1,7 +1,7 @@
-"""Rows of one or more folders as the lines of a table: a cell over its seeds.
+"""Rows of one or more folders as the lines of a table: a cell of a grid, or an arm of a study, over its seeds.
 
-Rows are all that a table is made of; predictions beside them add whether differences are more than chance. A cell
-that was planned and has no row is missing, and has a line that says so.
+Rows are all that a table is made of; predictions beside them add whether differences are more than chance. What was
+planned and has no row is missing, and has a line that says so.
 """
 
 from __future__ import annotations
@@ -11,27 +11,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vidkit.bench.ablate.rows import PLAN, RESULTS, PaperFigures, Plan, PlannedCell, Row, read_plan, read_rows
 from vidkit.bench.report.estimates import Estimate, estimate
 from vidkit.bench.report.rivals import Rival, rivals
+from vidkit.bench.rows.files import PLAN, RESULTS, holds_results, read_plan, read_rows
+from vidkit.bench.rows.schema import PaperFigures, Plan, Planned, Row
+from vidkit.bench.rows.specs import STUDIES, Measure, Spec
 from vidkit.errors import ConfigError
-from vidkit.settings.ablation import Cell
+from vidkit.settings.ablation import Cell, Study
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Line:
-    """A line of a table: a cell over its seeds."""
+    """A line of a table: a cell or an arm over its seeds."""
 
-    group: str
-    cell: Cell
+    first: Planned
     """Of the first seed."""
-    recipe: str
-    kind: str
-    paper: PaperFigures | None
-    visible: int
-    tokens: int
-    parameters: int
-    forward_macs: int
+    paper: PaperFigures | None = None
     planned: int
     """Seeds."""
     rows: tuple[Row, ...]
@@ -39,7 +34,30 @@ class Line:
     status: str
     """ok, "2 of 3 seeds: ...", "missing" or "failed: ..."."""
     rival: Rival | None = None
-    """The best other cell; None where there is no accuracy, or no other."""
+    """The best other line; None where there is no accuracy, or no other."""
+
+    @property
+    def group(self) -> str:
+        return self.first.group
+
+    @property
+    def recipe(self) -> str:
+        return self.first.recipe or "unknown"
+
+    @property
+    def kind(self) -> str:
+        """full or memory, of a cell; arm."""
+        return "arm" if self.first.cell is None else self.first.cell.kind
+
+    @property
+    def cell(self) -> Cell:
+        """Its settings; only of a grid."""
+        return self.first.in_grid.settings
+
+    @property
+    def arm(self) -> str:
+        """Its name; only of a study."""
+        return self.first.in_study.name
 
     def metric(self, name: str) -> Estimate | None:
         """In percent."""
@@ -48,21 +66,42 @@ class Line:
     def value(self, of: Callable[[Row], float | None]) -> Estimate | None:
         return estimate([value for value in map(of, self.rows) if value is not None])
 
+    def by_seed(self, measure: Measure) -> dict[int, float]:
+        """As shown: percent, for example."""
+        return {
+            row.plan.seed: measure.factor * row.metrics[measure.name]
+            for row in self.rows
+            if measure.name in row.metrics
+        }
+
+    def over_seeds(self, measure: Measure) -> Estimate | None:
+        return estimate([*self.by_seed(measure).values()])
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
     """What a table is made of."""
 
-    planned: tuple[PlannedCell, ...]
+    planned: tuple[Planned, ...]
     rows: tuple[Row, ...]
     dataset: str | None
     label_map_sha256: str | None = None
     plan_sha256: str | None = None
     """Of the dataset's clips."""
+    study: Study | None = None
+    """None: a grid."""
+    notes: tuple[str, ...] = ()
+    """Of the plan."""
     folders: Mapping[str, Path] = field(default_factory=dict)
     """Where a row's results lie, by its config hash."""
     rivals: Mapping[str, Rival] = field(default_factory=dict)
     """By group."""
+
+    @property
+    def spec(self) -> Spec:
+        """Only of a study."""
+        assert self.study is not None, "these are results of a grid"
+        return STUDIES[self.study]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,31 +115,36 @@ class _Data:
 
 
 def read_results(folders: Sequence[Path]) -> Results:
-    """Results of one or more folders that `vidkit ablate` wrote.
+    """Results of one or more folders that `vidkit ablate` wrote: of a grid, or of one study.
 
     Raises:
-        ConfigError: no results, a damaged file (with its line), results of different datasets.
+        ConfigError: no results, a damaged file (with its line), results of different datasets, or of a study and
+            something else.
     """
-    planned: dict[str, PlannedCell] = {}
+    planned: dict[str, Planned] = {}
     rows: dict[str, Row] = {}
     origin: dict[str, Path] = {}
     data: list[_Data] = []
+    plans: list[Plan] = []
     for folder in folders:
-        if not (folder / RESULTS).exists() and not (folder / PLAN).exists():
+        if not holds_results(folder):
             raise ConfigError(
                 f"no results in {folder}: neither {RESULTS} nor {PLAN} is there",
                 hint="give the --out of a `vidkit ablate`",
             )
-        plan = read_plan(folder / PLAN)
-        found = read_rows(folder / RESULTS)
-        planned |= {cell.config_hash: cell for cell in (plan.cells if plan is not None else ())}
+        plan = read_plan(folder)
+        found = read_rows(folder)
+        plans += [] if plan is None else [plan]
+        planned |= {one.config_hash: one for one in (plan.planned if plan is not None else ())}
         data += _datasets(plan, found, folder)
-        for row in found:
+        for number, row in enumerate(found, start=1):
+            _check_row(row, plan, folder / RESULTS, number)
             key = row.plan.config_hash
             planned.setdefault(key, row.plan)
             if key in rows and rows[key].status == "ok" and row.status == "failed":
                 continue  # it came to its end elsewhere
             rows[key], origin[key] = row, folder
+    study = _one_study(planned.values(), plans, folders)
     first = one_dataset(data, "rows of different datasets do not belong in one table", "make a report of each")
     return Results(
         planned=tuple(planned.values()),
@@ -108,15 +152,48 @@ def read_results(folders: Sequence[Path]) -> Results:
         dataset=None if first is None else first.name,
         label_map_sha256=None if first is None else first.label_map,
         plan_sha256=next((one.plan for one in data if one.plan is not None), None),
+        study=study,
+        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
         folders=origin,
         rivals=rivals(tuple(rows.values()), origin),
     )
+
+
+def _check_row(row: Row, plan: Plan | None, path: Path, number: int) -> None:
+    """Raises ConfigError for a row that does not belong to the plan beside it."""
+    mine = None if row.plan.arm is None else row.plan.arm.study
+    if plan is None or (mine == plan.study and (mine is None or row.label_map_sha256 == plan.label_map_sha256)):
+        return
+    whose, theirs = (f"study {name!r}" if name else "a grid" for name in (mine, plan.study))
+    raise ConfigError(
+        f"a row of {whose} on {row.dataset!r} is among those of {theirs} on {plan.dataset!r}",
+        file=path,
+        row=number,
+        hint="take it out; rows of different data do not belong in one table",
+    )
+
+
+def _one_study(planned: Iterable[Planned], plans: Sequence[Plan], folders: Sequence[Path]) -> Study | None:
+    """
+    Raises:
+        ConfigError: a study beside a grid, another study, or the same one with other settings.
+    """
+    found = {None if one.arm is None else one.arm.study for one in planned} | {plan.study for plan in plans}
+    named = ", ".join(map(str, folders))
+    if len(found) > 1:
+        what = " and ".join(sorted("a grid" if name is None else f"the study {name}" for name in found))
+        raise ConfigError(f"{what} have tables of their own, in {named}", hint="make a report of each")
+    if len({plan.settings_sha256 for plan in plans}) > 1:
+        raise ConfigError(f"one study with different settings in {named}", hint="make a report of each")
+    return next(iter(found), None)
 
 
 def _datasets(plan: Plan | None, rows: Iterable[Row], folder: Path) -> list[_Data]:
     """One for each label map. A plan names the clips for all rows of its folder."""
     clips = None if plan is None else plan.plan_sha256
     maps = {row.label_map_sha256: row.dataset for row in rows if row.label_map_sha256 is not None}
+    if plan is not None and plan.study is not None and plan.label_map_sha256 is not None:
+        maps.setdefault(plan.label_map_sha256, plan.dataset)  # all arms are on it, also where none has run
     return [_Data(name, label_map, clips, folder / RESULTS) for label_map, name in maps.items()]
 
 
@@ -156,17 +233,16 @@ def check_same_dataset(one: Results, other: Results, names: tuple[str, str]) -> 
 
 
 def lines(results: Results) -> tuple[Line, ...]:
-    """A line for each cell, seeds together. One that stands for several rows of the paper has a line for each;
-    lines with a row of the paper come in the paper's order, the others as they were planned.
+    """A line for each cell or arm, seeds together. A cell that stands for several rows of the paper has a line for
+    each; lines with a row of the paper come in the paper's order, the others as they were planned.
     """
     rows = {row.plan.config_hash: row for row in results.rows}
-    groups: dict[str, list[PlannedCell]] = {}
-    for cell in results.planned:
-        groups.setdefault(cell.group, []).append(cell)
-    found = [line for cells in groups.values() for line in _lines_of(cells, rows, results.rivals)]
+    groups: dict[str, list[Planned]] = {}
+    for one in results.planned:
+        groups.setdefault(one.group, []).append(one)
+    found = [line for some in groups.values() for line in _lines_of(some, rows, results.rivals)]
     numbered = {name: i for i, name in enumerate(sorted({line.paper.table for line in found if line.paper}))}
-    tables = all(len(cells[0].paper) > 0 for cells in groups.values())
-    if tables:
+    if all(line.paper for line in found):
         found.sort(key=lambda line: (numbered[line.paper.table], line.paper.row) if line.paper else (99, 0))
     return tuple(found)
 
@@ -176,24 +252,17 @@ def cells(of: Iterable[Line]) -> tuple[Line, ...]:
     return tuple({line.group: line for line in of}.values())
 
 
-def _lines_of(cells: Sequence[PlannedCell], rows: Mapping[str, Row], rivals: Mapping[str, Rival]) -> Iterable[Line]:
-    known = [rows[cell.config_hash] for cell in cells if cell.config_hash in rows]
+def _lines_of(some: Sequence[Planned], rows: Mapping[str, Row], rivals: Mapping[str, Rival]) -> Iterable[Line]:
+    known = [rows[one.config_hash] for one in some if one.config_hash in rows]
     done = tuple(row for row in known if row.status == "ok")
-    first = cells[0]
-    for paper in first.paper or (None,):
+    first = some[0]
+    for paper in (first.cell.paper if first.cell is not None else ()) or (None,):
         yield Line(
-            group=first.group,
-            cell=first.cell,
-            recipe=first.recipe,
-            kind=first.kind,
+            first=first,
             paper=paper,
-            visible=first.visible,
-            tokens=first.tokens,
-            parameters=first.parameters,
-            forward_macs=first.forward_macs,
-            planned=len(cells),
+            planned=len(some),
             rows=done,
-            status=_status(len(cells), known, len(done)),
+            status=_status(len(some), known, len(done)),
             rival=rivals.get(first.group),
         )
 
@@ -225,8 +294,12 @@ _WORDS: dict[str, Callable[[Line], str]] = {
 
 
 def names(of: Iterable[Line]) -> dict[str, str]:
-    """A short name for each cell, by group: mask and ratio, and whatever else tells it from the others."""
+    """A short name for each line, by group: an arm's own, or a cell's mask and ratio, and whatever else tells it
+    from the others.
+    """
     each = cells(of)
+    if any(line.first.arm for line in each):
+        return {line.group: line.arm for line in each}
     found = {line.group: [line.cell.mask, f"{line.cell.ratio:g}"] for line in each}
     for word in _WORDS.values():
         if len({word(line) for line in each} - {""}) > 1:

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vidkit.bench.ablate.outcomes import NoOutcomesError, Outcomes, outcomes, same_clips
-from vidkit.bench.ablate.rows import Row
 from vidkit.bench.report.significance import Paired, paired
+from vidkit.bench.rows.outcomes import NoOutcomesError, Outcomes, outcomes, same_clips
+from vidkit.bench.rows.schema import Row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

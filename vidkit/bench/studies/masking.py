@@ -14,13 +14,14 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
-from vidkit.bench.ablate.attempts import finished
-from vidkit.bench.studies.parts import check_split
-from vidkit.bench.studies.specs import MASK_RATIOS, MASKING, NO_MASK
-from vidkit.bench.studies.work import Arm, ArmConfig, Work, arm, seeded
+from vidkit.bench.ablate.attempts import finetuned
+from vidkit.bench.ablate.journal import check_split
+from vidkit.bench.rows.specs import MASK_RATIOS, MASKING, NO_MASK
+from vidkit.bench.studies.work import Arm, ArmConfig, ArmPlan, Work, arm, seeded
 from vidkit.data.dataset import read_facts
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
@@ -30,7 +31,7 @@ from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import MaskedClassifier, VideoClassifier
 from vidkit.models.masking import num_visible
 from vidkit.settings.train import ViewConfig
-from vidkit.train import evaluate, finetune
+from vidkit.train import evaluate
 from vidkit.train.inference import choose_device
 from vidkit.train.runs import RunFolder
 
@@ -41,18 +42,13 @@ RATIOS: dict[str, float | None] = {NO_MASK: None, **{f"{ratio:g}": ratio for rat
 METRICS = ("top1", "top5", "mAP")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    arms: tuple[Arm, ...]
-    notes: tuple[str, ...]
-
-
-def prepare(work: Work) -> Plan:
+def prepare(work: Work) -> ArmPlan:
     """
     Raises:
         ConfigError: no clips to test on, or a ratio that leaves no token visible.
     """
-    check_split(work.data, work.split)
+    built = read_facts(work.data)
+    check_split(built, work.split, work.data)
     settings = work.settings
     if work.split == settings.finetune.data.split:
         raise ConfigError(
@@ -60,7 +56,7 @@ def prepare(work: Work) -> Plan:
         )
     vit = settings.pretrain.model.encoder
     shown = {ratio: num_visible(vit.grid, ratio) for ratio in MASK_RATIOS}
-    clips = read_facts(work.data)["splits"]
+    clips = built["splits"]
     notes = (
         f"Pre-trained and fine-tuned on {clips[settings.pretrain.data.split]['ok']:,} clips, tested on "
         f"{clips[work.split]['ok']:,} of split {work.split!r}. One pre-training for each seed, shared by its arms.",
@@ -78,15 +74,16 @@ def prepare(work: Work) -> Plan:
                     settings.finetune, encoder=vit, seed=seed, val_split=None, mask_ratio=RATIOS[name]
                 ),
                 test=settings.test,
-            )
+            ),
+            work.recipe,
         )
         for seed in work.seeds
         for name in MASKING.arms
     )
-    return Plan(arms=arms, notes=notes)
+    return ArmPlan(arms=arms, notes=notes)
 
 
-def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
+def run(work: Work, plan: ArmPlan, one: Arm) -> dict[str, Any]:
     """Fields of the arm's row. Raises VidkitError: the arm has failed."""
     config = one.config
     assert config.pretrain is not None, "made by `prepare`"
@@ -94,20 +91,14 @@ def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
     assert config.test is not None
     first = work.pretrained(config.pretrain, work.data)
     folder = work.out / one.folder / "finetune"
-    tuned = finished(folder) or finetune.run(
-        config.finetune,
-        work.data,
-        folder,
-        init=first.checkpoint,
-        resume=(folder / "config.json").exists(),
-        quiet=work.quiet,
-    )
+    tuned = finetuned(config.finetune, work.data, folder, init=first.checkpoint, quiet=work.quiet)
     started = time.perf_counter()
     loaded = checkpoints.load(RunFolder(folder).last)
     vit, ratio = loaded.config.encoder, config.finetune.mask_ratio
     visible = vit.tokens if ratio is None else num_visible(vit.grid, ratio)
     workers = config.finetune.data.workers
-    whole = _tested(loaded, None, work, config.test, workers)
+    predictions = one.folder / "predictions.parquet"
+    whole = _tested(loaded, None, work, config.test, workers, work.out / predictions)
     masked = whole if ratio is None else _tested(loaded, visible, work, config.test, workers)
     metrics: dict[str, float] = {}
     half_widths: dict[str, float] = {}
@@ -127,9 +118,14 @@ def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
             "visible": visible,
             "tokens": vit.tokens,
         },
-        "found": {"finetune_loss": tuned["loss"], "predictions_sha256": whole["predictions_sha256"]},
-        "runs": {"pretrain": first.folder.as_posix(), "finetune": (one.folder / "finetune").as_posix()},
-        "seconds": float(tuned["seconds"]) + time.perf_counter() - started,
+        "finetune_loss": tuned["loss"],
+        "predictions_sha256": whole["predictions_sha256"],
+        "runs": {
+            "pretrain": first.folder.as_posix(),
+            "finetune": (one.folder / "finetune").as_posix(),
+            "predictions": predictions.as_posix(),
+        },
+        "seconds": {"arm": float(tuned["seconds"]) + time.perf_counter() - started},
     }
 
 
@@ -138,8 +134,10 @@ def _half_width(share: float, clips: int) -> float:
     return 1.96 * math.sqrt(share * (1 - share) / clips)
 
 
-def _tested(loaded: Checkpoint, visible: int | None, work: Work, views: ViewConfig, workers: int) -> dict[str, Any]:
-    """Metrics of the split, with all tokens or with `visible` of them in each view."""
+def _tested(
+    loaded: Checkpoint, visible: int | None, work: Work, views: ViewConfig, workers: int, out: Path | None = None
+) -> dict[str, Any]:
+    """Metrics of the split, with all tokens or with `visible` of them in each view; scores by clip go to `out`."""
     model = checkpoints.build(loaded)
     if not isinstance(model, VideoClassifier):
         raise ConfigError(f"the run left a {loaded.kind} model; expected a classifier", file=work.out)
@@ -161,6 +159,8 @@ def _tested(loaded: Checkpoint, visible: int | None, work: Work, views: ViewConf
             )
     finally:
         loader.close()
+    if out is not None:
+        evaluate.write_predictions(predictions, dataset, out)
     return {
         **evaluate.metrics_of(predictions),
         "clips": len(dataset),

@@ -23,9 +23,9 @@ from typing import Any, Literal
 
 import torch
 
+from vidkit.bench.rows.specs import META
 from vidkit.bench.studies.parts import Part, write_part
-from vidkit.bench.studies.specs import META
-from vidkit.bench.studies.work import Arm, ArmConfig, FewshotSettings, Work, arm, seeded
+from vidkit.bench.studies.work import Arm, ArmConfig, ArmPlan, FewshotSettings, Work, arm, seeded
 from vidkit.data.dataset import read_facts
 from vidkit.errors import ConfigError
 from vidkit.fewshot import evaluate as fewshot
@@ -88,9 +88,7 @@ ARMS: dict[str, Kind] = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    arms: tuple[Arm, ...]
-    notes: tuple[str, ...]
+class Plan(ArmPlan):
     clips: LabelledClips
     split: ClassSplit
     episodes: EpisodeList
@@ -140,7 +138,12 @@ def prepare(work: Work) -> Plan:
     )
     configs = (_config(work, name, seed, split, listed) for seed in work.seeds for name in META.arms)
     return Plan(
-        arms=tuple(map(arm, configs)), notes=notes, clips=clips, split=split, episodes=listed, train_part=train_part
+        arms=tuple(arm(config, work.recipe) for config in configs),
+        notes=notes,
+        clips=clips,
+        split=split,
+        episodes=listed,
+        train_part=train_part,
     )
 
 
@@ -230,7 +233,7 @@ def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
         },
         "found": {"chance": row.chance, "fewshot": asdict(row)},
         "runs": runs,
-        "seconds": time.perf_counter() - started,
+        "seconds": {"arm": time.perf_counter() - started},
     }
 
 

@@ -19,11 +19,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vidkit.data.dataset import CLIPS_PARQUET, DATASET_JSON, SHARDS_JSON, BuiltDataset, open_dataset, read_facts
-from vidkit.data.shards import write_atomically, write_json
+from vidkit.data.shards import write_json
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ConfigError, DatasetError, TrainingError
 from vidkit.fewshot.episodes.class_split import split_classes
 from vidkit.fewshot.episodes.labelled import open_labelled
+from vidkit.files import write_whole
 
 #: Of the classes, where a dataset has one source: two thirds are "larger", one third is "small".
 CLASS_SHARES = (2 / 3, 0.0, 1 / 3)
@@ -111,7 +112,7 @@ def write_part(data: Path, part: Part, out: Path) -> Path:
                 (out / split).symlink_to(shards, target_is_directory=True)
         sink = pa.BufferOutputStream()
         pq.write_table(ledger, sink, compression="zstd")
-        write_atomically(out / CLIPS_PARQUET, sink.getvalue().to_pybytes())
+        write_whole(out / CLIPS_PARQUET, sink.getvalue().to_pybytes())
         write_json(out / SHARDS_JSON, dataset.shards)
         write_json(out / DATASET_JSON, facts)  # last: with it the part is whole
     except OSError as error:
@@ -119,22 +120,6 @@ def write_part(data: Path, part: Part, out: Path) -> Path:
             f"cannot write: {error.strerror}", file=out, hint="make room or choose another folder"
         ) from error
     return out
-
-
-def check_split(data: Path, split: str) -> None:
-    """
-    Raises:
-        ConfigError: no clip to test on; the message names the splits that have some.
-    """
-    facts = read_facts(data)
-    if not facts["splits"].get(split, {}).get("ok"):
-        usable = [name for name, count in facts["splits"].items() if count.get("ok")]
-        raise ConfigError(
-            f"{facts['name']} has no clips in split {split!r} to test on",
-            file=data,
-            field="--split",
-            hint="choose one of " + (", ".join(usable) or "none: it has no clips at all"),
-        )
 
 
 def _identity(dataset: BuiltDataset, part: Part) -> str:

@@ -8,7 +8,7 @@ free.
 
 Tested are clips of the small part that no arm was trained on. Every clip has one mask of its own, the same for all
 arms and seeds: random tokens at the recipe's ratio, drawn from a fixed seed and the clip's number, since a learnt
-sampler would give each arm an exam of its own. Larger and small: `study_parts.larger_and_small`.
+sampler would give each arm an exam of its own. Larger and small: `parts.larger_and_small`.
 
 Figures are of hidden patches alone, and means over clips: `loss` (the recipe's target and kind), `mse_pixels`
 (pixel values in [0, 1]; predictions of normalised targets are put back with the true patch's mean and deviation)
@@ -32,16 +32,17 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
-from vidkit.bench.studies.parts import check_split, larger_and_small, write_part
-from vidkit.bench.studies.specs import RECONSTRUCTION
-from vidkit.bench.studies.work import Arm, ArmConfig, Pretrained, Work, arm, seeded, steps_of_an_epoch
+from vidkit.bench.ablate.journal import check_split
+from vidkit.bench.rows.specs import RECONSTRUCTION
+from vidkit.bench.studies.parts import larger_and_small, write_part
+from vidkit.bench.studies.work import Arm, ArmConfig, ArmPlan, Pretrained, Work, arm, seeded, steps_of_an_epoch
 from vidkit.data.dataset import read_facts
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
-from vidkit.data.shards import write_atomically
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.fewshot.evaluate import interval
+from vidkit.files import write_whole
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_seed, masked_indices, num_visible, random_subset, visible_mask
@@ -73,9 +74,7 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Plan:
-    arms: tuple[Arm, ...]
-    notes: tuple[str, ...]
+class Plan(ArmPlan):
     larger: Path
     small: Path
 
@@ -90,7 +89,7 @@ def prepare(work: Work) -> Plan:
     one, other = larger_and_small(work.data)
     larger = write_part(work.data, one, work.out / "parts" / "larger")
     small = write_part(work.data, other, work.out / "parts" / "small")
-    check_split(small, work.split)
+    check_split(read_facts(small), work.split, small)
     config = work.settings.pretrain
     if work.split == config.data.split:
         raise ConfigError(
@@ -133,7 +132,10 @@ def _arms(work: Work, whole: int) -> tuple[Arm, ...]:
             how: Any = parts[name]
             test = _views(work.settings.pretrain)
             found.append(
-                arm(ArmConfig(study="reconstruction", arm=name, seed=seed, split=work.split, test=test, **how))
+                arm(
+                    ArmConfig(study="reconstruction", arm=name, seed=seed, split=work.split, test=test, **how),
+                    work.recipe,
+                )
             )
     return tuple(found)
 
@@ -189,7 +191,7 @@ def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
             "tokens": model.encoder.tokens,
         },
         "runs": {**runs, "clips": file.as_posix()},
-        "seconds": seconds + time.perf_counter() - started,
+        "seconds": {"arm": seconds + time.perf_counter() - started},
     }
 
 
@@ -291,4 +293,4 @@ def write_scores(path: Path, scores: Scores) -> None:
     table = pa.table({"clip_id": list(scores.clip_id), **scores.by_name()})
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
-    write_atomically(path, sink.getvalue().to_pybytes())
+    write_whole(path, sink.getvalue().to_pybytes())

@@ -6,18 +6,17 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vidkit.bench.ablate.attempts import finished, memory_errors
-from vidkit.bench.studies.rows import PlannedArm
-from vidkit.bench.studies.specs import STUDIES
+from vidkit.bench.ablate.attempts import pretrained
+from vidkit.bench.rows.schema import Planned, StudyArm
+from vidkit.bench.rows.specs import STUDIES
 from vidkit.data.dataset import read_facts
 from vidkit.data.load.split import open_split
-from vidkit.errors import TrainingError, VidkitError
+from vidkit.errors import TrainingError
 from vidkit.fewshot.config import FewshotConfig, Learner
 from vidkit.settings.ablation import Study
 from vidkit.settings.plain import config_hash
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, PretrainConfig, ViewConfig
-from vidkit.train import pretrain
 from vidkit.train.runs import RunFolder
 
 
@@ -95,7 +94,7 @@ class ArmConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
-    planned: PlannedArm
+    planned: Planned
     config: ArmConfig
 
     @property
@@ -104,16 +103,27 @@ class Arm:
         return Path("arms") / self.planned.config_hash
 
 
-def arm(config: ArmConfig) -> Arm:
+def arm(config: ArmConfig, recipe: str) -> Arm:
     spec = STUDIES[config.study]
-    planned = PlannedArm(
-        config_hash=config_hash(config),
-        arm=config.arm,
-        seed=config.seed,
+    of_study = StudyArm(
+        study=config.study,
+        name=config.arm,
         about=spec.arms[config.arm],
         quoted=spec.quoted.get(config.arm, {}),
     )
+    planned = Planned(
+        config_hash=config_hash(config), group=config.arm, seed=config.seed, recipe=recipe, arm=of_study
+    )
     return Arm(planned=planned, config=config)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ArmPlan:
+    """What a study's `prepare` gives; some add what their arms need."""
+
+    arms: tuple[Arm, ...]
+    notes: tuple[str, ...]
+    """For the reader of the table."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,11 +154,12 @@ class Work:
     data: Path
     out: Path
     split: str
+    recipe: str
     settings: Settings
     seeds: tuple[int, ...]
     quiet: bool = False
     failed: dict[str, str] = field(default_factory=dict)
-    """Why a pre-training failed, by its folder's name: arms that share it fail alike, without trying again."""
+    """See `attempts.pretrained`."""
 
     def pretrained(self, config: PretrainConfig, data: Path, init: Pretrained | None = None) -> Pretrained:
         """The run with these settings on `data`: as it was left if it had ended, else begun or gone on with.
@@ -159,25 +170,11 @@ class Work:
         built = str(read_facts(data).get("plan_sha256") or read_facts(data)["label_map"]["sha256"])
         shared = _Shared(config=config, data=built, init=None if init is None else init.folder.name)
         folder = Path("pretrain") / config_hash(shared)
-        if folder.name in self.failed:
-            raise TrainingError(self.failed[folder.name])
-        where = self.out / folder
-        try:
-            with memory_errors():
-                summary = finished(where) or pretrain.run(
-                    config,
-                    data,
-                    where,
-                    init=None if init is None else init.checkpoint,
-                    resume=(where / "config.json").exists(),
-                    quiet=self.quiet,
-                )
-        except VidkitError as error:
-            self.failed[folder.name] = f"the pre-training that it shares with another arm failed: {error.message}"
-            raise
+        begun = None if init is None else init.checkpoint
+        summary = pretrained(config, data, self.out / folder, self.failed, init=begun, quiet=self.quiet)
         return Pretrained(
             folder=folder,
-            checkpoint=RunFolder(where).last,
+            checkpoint=RunFolder(self.out / folder).last,
             steps=int(summary["steps"]),
             loss=summary["loss"],
             seconds=float(summary["seconds"]),

@@ -142,7 +142,7 @@ def run(
 
     Exit 1 if a cell failed; the others have their rows nevertheless.
     """
-    from vidkit.bench.studies.specs import chosen
+    from vidkit.bench.rows.specs import chosen
     from vidkit.settings import Grid, MeasureConfig
 
     lists: dict[str, Any] = {
@@ -253,9 +253,10 @@ def _wanted(asked: Asked, recipe: Recipe) -> tuple[Wanted, ...]:
 def _run(asked: Asked, jobs: Sequence[Job]) -> int:
     from rich.markup import escape
 
-    from vidkit.bench.ablate.rows import RESULTS
-    from vidkit.bench.ablate.run import Ablation, check_free, failures, run, say
-    from vidkit.bench.report.table import read_results
+    from vidkit.bench.ablate.journal import check_free, failures, say
+    from vidkit.bench.ablate.run import Ablation, run
+    from vidkit.bench.report.table import plain, read_results
+    from vidkit.bench.rows.files import RESULTS
     from vidkit.cli.bench import report, tables
     from vidkit.cli.datasets import embedded
 
@@ -274,9 +275,9 @@ def _run(asked: Asked, jobs: Sequence[Job]) -> int:
     page = asked.out / PAGE
     report.write_page(page, results, data)
     if asked.as_json:
-        print_json({"out": str(asked.out), "page": str(page), **report.as_plain(results)})
+        print_json({"out": str(asked.out), "page": str(page), **plain(results)})
     else:
-        tables.show_ablation(results)
+        tables.show_results(results)
         console().print(
             f"rows: {escape(str(asked.out / RESULTS))}; page: {escape(str(page))}; "
             f"again: vidkit report {escape(str(asked.out))}"

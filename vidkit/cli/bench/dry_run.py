@@ -13,7 +13,7 @@ from vidkit.bench.ablate.cells import Job
 from vidkit.bench.ablate.run import label
 from vidkit.bench.measure.flops import cost
 from vidkit.bench.measure.memory import predict_peak
-from vidkit.bench.studies.specs import SEEDS, STUDIES
+from vidkit.bench.rows.specs import SEEDS, STUDIES
 from vidkit.bench.studies.work import Settings
 from vidkit.cli.bench.asked import Asked
 from vidkit.cli.output import console, print_json
@@ -43,15 +43,15 @@ def show_cells(asked: Asked, name: str, jobs: Sequence[Job]) -> int:
     for column in columns:
         table.add_column(column, justify="right")
     for job in jobs:
-        planned = job.planned
+        planned, cell = job.planned, job.planned.in_grid
         hour = hours.get(planned.config_hash)
         table.add_row(
             escape(label(planned)),
-            str(planned.visible),
-            str(planned.tokens),
-            f"{planned.forward_macs / 1e9:.3f}",
-            f"{planned.training_macs / 1e9:.3f}",
-            f"{planned.parameters / 1e6:.2f}",
+            str(cell.visible),
+            str(cell.tokens),
+            f"{cell.forward_macs / 1e9:.3f}",
+            f"{cell.training_macs / 1e9:.3f}",
+            f"{cell.parameters / 1e6:.2f}",
             f"{peaks[job.memory] / 1e9:.2f}",
             "–" if hour is None else f"{hour:.3g}",
         )

@@ -45,26 +45,17 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Print the table of an ablation's results: mean and 95 % interval over seeds, each cell against the best
-    other one, and the paper's figures beside.
+    """Print the table of an ablation or a study: mean and 95 % interval over seeds, each cell against the best
+    other one or each arm against the study's reference, and the paper's figures beside.
 
     Two folders can be compared: what changed from the first to the second.
     """
-    from vidkit.bench.studies.rows import is_study
-
-    if any(map(is_study, folders)):
-        if compare or data is not None:
-            option = "--compare" if compare else "--data"
-            raise ConfigError(
-                f"{option} is for grids, and {folders[0]} holds a study", field=option, hint="leave it out"
-            )
-        return _study(folders, csv=csv, markdown=markdown, html=html, as_json=as_json)
     if compare:
         return _compare(folders, csv=csv, markdown=markdown, html=html, as_json=as_json)
     if data is not None and html is None:
         raise ConfigError("--data is for the pictures of a page", field="--data", hint="give --html as well")
     from vidkit.bench.report import table
-    from vidkit.cli.bench.tables import show_ablation
+    from vidkit.cli.bench.tables import show_results
 
     results = table.read_results(folders)
     for path, text in ((csv, table.csv_text), (markdown, table.markdown)):
@@ -73,39 +64,39 @@ def run(
     if html is not None:
         write_page(html, results, data)
     if as_json:
-        print_json(as_plain(results))
+        print_json(table.plain(results))
     else:
-        show_ablation(results)
+        show_results(results)
     return 0
 
 
 def write_page(html: Path, results: Results, data: Path | None) -> None:
-    """The page with table, plots and pictures; see `vidkit.bench.report.html.page`."""
+    """The page with table, plots and, of a grid, pictures; see `vidkit.bench.report.html.page`.
+
+    Raises:
+        ConfigError: `data` of a study, whose page has no pictures.
+    """
     from vidkit.bench.report.html import page
     from vidkit.bench.report.mask_pictures import mask_pictures
     from vidkit.bench.report.table import lines
 
+    if results.study is not None:
+        if data is not None:
+            raise ConfigError(
+                f"--data is for pictures of masks, which the page of study {results.study!r} has none of",
+                field="--data",
+                hint="leave it out",
+            )
+        _write(html, page(results))
+        return
     pictures = mask_pictures(results, lines(results), data=data, tell=lambda words: print(words, file=sys.stderr))
     _write(html, page(results, pictures))
 
 
-def as_plain(results: Results) -> dict[str, object]:
-    """What --json prints of an ablation."""
-    from vidkit.bench.report.table import plain
-    from vidkit.settings import to_plain
-
-    return {
-        "dataset": results.dataset,
-        "lines": plain(results),
-        "rivals": {group: to_plain(rival) for group, rival in results.rivals.items()},
-        "rows": [to_plain(row) for row in results.rows],
-    }
-
-
 def _write(path: Path, text: str) -> None:
-    from vidkit.bench.ablate.rows import replace_file
+    from vidkit.files import save_whole
 
-    replace_file(path, text)
+    save_whole(path, text)
     print(f"wrote {path}", file=sys.stderr)
 
 
@@ -132,30 +123,4 @@ def _compare(
         print_json(compare_text.plain(found))
     else:
         show_comparison(found)
-    return 0
-
-
-def _study(
-    folders: Sequence[Path], *, csv: Path | None, markdown: Path | None, html: Path | None, as_json: bool
-) -> int:
-    from vidkit.bench.studies import page, report
-    from vidkit.bench.studies.rows import is_study
-    from vidkit.cli.bench.tables import show_study
-
-    if len(folders) != 1:
-        strangers = [str(folder) for folder in folders if not is_study(folder)]
-        what = (
-            f"{strangers[0]} holds no study, and another folder does"
-            if strangers
-            else "studies have tables of their own"
-        )
-        raise ConfigError(what, hint="make a report of each")
-    results = report.read(folders[0])
-    for path, text in ((csv, report.csv_text), (markdown, report.markdown), (html, page.page)):
-        if path is not None:
-            _write(path, text(results))
-    if as_json:
-        print_json(report.plain(results))
-    else:
-        show_study(results)
     return 0

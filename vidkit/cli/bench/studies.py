@@ -57,14 +57,14 @@ def run(asked: Asked, study: Study) -> int:
         return show_arms(asked, study, name, settings)
     from rich.markup import escape
 
-    from vidkit.bench.ablate.run import say
-    from vidkit.bench.studies import report
+    from vidkit.bench.ablate.journal import check_free, failures, say
+    from vidkit.bench.report.table import plain, read_results
+    from vidkit.bench.rows.specs import SEEDS
     from vidkit.bench.studies import run as studies
-    from vidkit.bench.studies.specs import SEEDS
-    from vidkit.cli.bench.tables import show_study
+    from vidkit.cli.bench.tables import show_results
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
-    studies.check_free(asked.out, resume=asked.resume)  # before anything is built
+    check_free(asked.out, resume=asked.resume, study=True)  # before anything is built
     data = asked.data or embedded(study, asked.out / "data")
     todo = studies.Todo(
         study=study,
@@ -80,16 +80,16 @@ def run(asked: Asked, study: Study) -> int:
     except KeyboardInterrupt:
         say_stopped("arms")
         return 130
-    results = report.read(asked.out)
+    results = read_results([asked.out])
     if asked.as_json:
-        print_json({"out": str(asked.out), **report.plain(results)})
+        print_json({"out": str(asked.out), **plain(results)})
     else:
-        show_study(results)
+        show_results(results)
         console().print(
             f"table and plots: {escape(str(asked.out / 'report.html'))}; again: vidkit report "
             f"{escape(str(asked.out))}"
         )
-    return int(bool(studies.failures(rows)))
+    return int(bool(failures(rows)))
 
 
 def embedded(study: Study, out: Path) -> Path:

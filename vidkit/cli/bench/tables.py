@@ -1,4 +1,4 @@
-"""What the results of ablations and of studies, and a comparison, look like on a terminal."""
+"""What results, and a comparison of two, look like on a terminal."""
 
 from __future__ import annotations
 
@@ -8,30 +8,22 @@ from rich.markup import escape
 from rich.table import Table
 
 from vidkit.bench.report import compare_text
-from vidkit.bench.report import table as ablation
+from vidkit.bench.report import table as report
 from vidkit.bench.report.compare import Comparison
 from vidkit.bench.report.results import Results
-from vidkit.bench.studies import report as study
-from vidkit.bench.studies.report import Results as StudyResults
 from vidkit.cli.output import console
 
 
-def show_ablation(results: Results) -> None:
+def show_results(results: Results) -> None:
     """The table on stdout, with what a reader needs beside it."""
-    of = ablation.lines(results)
-    columns, cells = ablation.table(of, brief=True)
+    of = report.lines(results)
+    columns, cells = report.table(of, brief=True)
     _show(
-        ablation.title(results),
+        report.title(results),
         [(column.name, column.right) for column in columns],
         cells,
-        ablation.notes(results, of),
+        report.notes(results, of),
     )
-
-
-def show_study(results: StudyResults) -> None:
-    """The table on stdout, with what a reader needs beside it."""
-    columns, cells = study.table(results, brief=True)
-    _show(study.title(results), [(column.name, column.right) for column in columns], cells, study.notes(results))
 
 
 def show_comparison(found: Comparison) -> None:

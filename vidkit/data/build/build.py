@@ -29,6 +29,7 @@ from vidkit.data.progress import Progress
 from vidkit.data.shards import ShardFacts
 from vidkit.data.tables import LEDGER_SCHEMA
 from vidkit.errors import BuildError
+from vidkit.files import write_whole
 from vidkit.settings.encode import EncodeSettings
 
 
@@ -241,4 +242,4 @@ def _hashes(out: Path) -> dict[str, str]:
 def _write_card(out: Path, facts: dict[str, Any], made: list[ShardFacts]) -> None:
     from vidkit.data.build import card
 
-    shards.write_atomically(out / folder.CARD, card.render(facts, [asdict(shard) for shard in made]).encode())
+    write_whole(out / folder.CARD, card.render(facts, [asdict(shard) for shard in made]))

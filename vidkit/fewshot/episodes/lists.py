@@ -21,7 +21,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidkit.data.dataset import open_dataset
-from vidkit.data.shards import write_atomically
 from vidkit.data.tables import SPLITS
 from vidkit.errors import AnnotationError, ConfigError, DatasetError
 from vidkit.fewshot.episodes.class_split import (
@@ -36,6 +35,7 @@ from vidkit.fewshot.episodes.draw import Episode
 from vidkit.fewshot.episodes.json_rows import JsonRow, parse_row
 from vidkit.fewshot.episodes.labelled import LabelledClips, open_labelled
 from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings
+from vidkit.files import write_whole
 
 FORMAT = 1
 _AGAIN = "make the list again with `vidkit episodes`, or take a whole copy of it"
@@ -89,7 +89,7 @@ def write_episodes(
     text = "".join(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n" for line in lines)
     data = text.encode("utf-8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, data)
+    write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
 
 

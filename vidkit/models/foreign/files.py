@@ -13,7 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from vidkit.errors import ConfigError, TrainingError
-from vidkit.models.torch_files import read_torch_file, sync_folder
+from vidkit.files import sync_folder
+from vidkit.models.torch_files import read_torch_file
 
 #: Where training scripts keep the weights within what they save.
 WRAPPERS = ("model", "module", "state_dict")

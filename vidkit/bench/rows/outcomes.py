@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from vidkit.bench.ablate.rows import Row
+from vidkit.bench.rows.schema import Row
 
 
 class NoOutcomesError(Exception):
