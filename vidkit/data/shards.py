@@ -12,6 +12,7 @@ import json
 import os
 import tarfile
 import zlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -206,6 +207,32 @@ def read_sample(tar: Path, offset: int, nbytes: int) -> bytes:
     with tar.open("rb") as file:
         file.seek(offset)
         return file.read(nbytes)
+
+
+def padded(nbytes: int) -> int:
+    """Bytes that a payload takes in a tar."""
+    return nbytes + -nbytes % _BLOCK
+
+
+def json_member(read: Callable[[int, int], bytes], offset: int) -> dict[str, Any]:
+    """The JSON object that is a tar's member at `offset`.
+
+    Args:
+        read: (how many bytes, from where) -> bytes.
+
+    Raises:
+        ValueError: there is something else.
+    """
+    try:
+        info = tarfile.TarInfo.frombuf(read(_BLOCK, offset), "utf-8", "strict")
+    except tarfile.HeaderError as error:
+        raise ValueError(f"no member of a tar: {error}") from None
+    if not info.name.endswith(".json"):
+        raise ValueError(f"{info.name!r} instead of a JSON file")
+    found = json.loads(read(info.size, offset + _BLOCK))
+    if not isinstance(found, dict):
+        raise ValueError(f"{info.name!r} holds no JSON object")
+    return found
 
 
 def sha256_file(path: Path) -> tuple[str, int]:

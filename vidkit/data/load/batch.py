@@ -57,6 +57,8 @@ class ClipSample:
     """Of the clip in the built dataset, over all splits."""
     frames: Tensor
     """(R, T) int64: numbers of the frames in the stored clip."""
+    moving: Tensor | None = None
+    """(R, T, G, G) uint8: how much of each cell is covered by what moves, of 255, where it was asked for."""
 
     def __repr__(self) -> str:
         return f"ClipSample({self.key}, video {tuple(self.video.shape)}, class {self.class_id})"
@@ -82,6 +84,8 @@ class ClipBatch:
     """Of the clip in the built dataset, for each row."""
     bad: tuple[BadClip, ...] = ()
     """Clips that were asked for and are not here."""
+    moving: Tensor | None = None
+    """(B, T, G, G) uint8: how much of each cell is covered by what moves, of 255, where it was asked for."""
 
     def __len__(self) -> int:
         return len(self.key)
@@ -92,33 +96,30 @@ class ClipBatch:
 
     def to(self, device: torch.device | str, *, non_blocking: bool = True) -> ClipBatch:
         """The same batch on `device`, bytes as bytes."""
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in _TENSORS}
-        labels = None if self.multi_hot is None else self.multi_hot.to(device, non_blocking=non_blocking)
-        return replace(self, **moved, multi_hot=labels)
+        tensors = {name: tensor for name in (*_TENSORS, *_OPTIONAL) if (tensor := getattr(self, name)) is not None}
+        return replace(self, **{name: x.to(device, non_blocking=non_blocking) for name, x in tensors.items()})
 
     def pin_memory(self, device: object = None) -> ClipBatch:
         """Called by torch's DataLoader."""
-        pinned = {name: getattr(self, name).pin_memory() for name in _TENSORS}
-        return replace(self, **pinned, multi_hot=None if self.multi_hot is None else self.multi_hot.pin_memory())
+        tensors = {name: tensor for name in (*_TENSORS, *_OPTIONAL) if (tensor := getattr(self, name)) is not None}
+        return replace(self, **{name: x.pin_memory() for name, x in tensors.items()})
 
     def __reduce__(self) -> tuple[Any, ...]:
         # on its way from a worker each tensor costs a shared file and a connection, 0.5 ms: one is enough
-        small = {name: getattr(self, name).cpu().numpy() for name in _TENSORS if name != "video"}
-        labels = None if self.multi_hot is None else self.multi_hot.cpu().numpy()
-        return _received, (self.video, small, labels, self.key, self.bad)
+        names = [name for name in (*_TENSORS, *_OPTIONAL) if name != "video"]
+        small = {name: tensor.cpu().numpy() for name in names if (tensor := getattr(self, name)) is not None}
+        return _received, (self.video, small, self.key, self.bad)
 
 
 _TENSORS = ("video", "class_id", "index", "view", "frames")
+_OPTIONAL = ("multi_hot", "moving")
 
 
-def _received(
-    video: Tensor, small: dict[str, Any], labels: Any, key: tuple[str, ...], bad: tuple[BadClip, ...]
-) -> ClipBatch:
+def _received(video: Tensor, small: dict[str, Any], key: tuple[str, ...], bad: tuple[BadClip, ...]) -> ClipBatch:
     import torch
 
-    tensors = {name: torch.from_numpy(values) for name, values in small.items()}
-    multi_hot = None if labels is None else torch.from_numpy(labels)
-    return ClipBatch(video=video, **tensors, multi_hot=multi_hot, key=key, bad=bad)
+    tensors: dict[str, Any] = {name: torch.from_numpy(values) for name, values in small.items()}
+    return ClipBatch(video=video, multi_hot=tensors.pop("multi_hot", None), key=key, bad=bad, **tensors)
 
 
 def collate(samples: Sequence[ClipSample | BadClip]) -> ClipBatch:
@@ -156,6 +157,7 @@ def collate(samples: Sequence[ClipSample | BadClip]) -> ClipBatch:
         frames=torch.cat([sample.frames for sample in good]),
         key=tuple(sample.key for sample, count in zip(good, counts, strict=True) for _ in range(count)),
         bad=bad,
+        moving=None if good[0].moving is None else torch.cat([s.moving for s in good if s.moving is not None]),
     )
 
 

@@ -23,6 +23,7 @@ from vidkit.data.load.augment import Box, augment_row, crop_resize_batch
 from vidkit.data.load.batch import ClipBatch, send
 from vidkit.data.load.order import Request
 from vidkit.data.load.readers import pool_worker
+from vidkit.data.load.sampling import Draw
 from vidkit.errors import ClipError, ConfigError
 
 if TYPE_CHECKING:
@@ -275,7 +276,16 @@ class DeviceCache:
             frames=send(frames, to),
             key=tuple(str(data.clips.key[i]) for i in index.tolist()),
             bad=tuple(bad),
+            moving=self._moving(good, drawn),
         )
+
+    def _moving(self, requests: list[Request], drawn: list[Draw]) -> Tensor | None:
+        import torch
+
+        if not self.dataset.moving or not requests:
+            return None
+        shares = [self.dataset.moving_shares(r.clip, d) for r, d in zip(requests, drawn, strict=True)]
+        return send(torch.from_numpy(np.concatenate(shares)), self.device)
 
     def _video(self, index: Tensor, frames: Tensor, boxes: list[Box]) -> Tensor:
         """(B, C, T, S, S): one lookup, then one crop of all rows."""

@@ -18,10 +18,12 @@ import numpy.typing as npt
 
 from vidkit.data.load.augment import Augment, named_augment
 from vidkit.data.load.batch import BadClip, ClipSample
+from vidkit.data.load.moving import row_shares, stored_shares
 from vidkit.data.load.order import Request
 from vidkit.data.load.sampling import Draw, Mode, Sampling, draw, is_training, render
 from vidkit.data.load.split import LabelFraction, SplitClips, Unusable, open_split
 from vidkit.data.media.decoders import DECODERS
+from vidkit.data.shards import json_member, padded
 from vidkit.errors import ClipError, ConfigError, DatasetError
 
 if TYPE_CHECKING:
@@ -60,6 +62,7 @@ class ClipDataset:
         seed: what all that is random depends on, with the epoch and the clip's number.
         label_fraction: keep about this share of every class's labelled clips; see `fraction` for what it made.
         decoder: a name in `decoders.DECODERS`.
+        moving: cells a side in which each row says where something moves, for datasets that say so; 0: it does not.
 
     Raises:
         ConfigError: settings that cannot be.
@@ -83,6 +86,7 @@ class ClipDataset:
         seed: int = 0,
         label_fraction: float | None = None,
         decoder: str = "pyav",
+        moving: int = 0,
     ) -> None:
         import torch
 
@@ -113,10 +117,12 @@ class ClipDataset:
             )
         self.seed = seed
         self.decoder = decoder
+        self.moving = moving
         # in shared memory, so that worker processes that outlive an epoch see it change
         epoch: Any = torch.zeros((), dtype=torch.int64)
         self._epoch: Tensor = epoch.share_memory_()
         self._shards: dict[int, int] = {}
+        self._shares: dict[int, npt.NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -226,6 +232,39 @@ class ClipDataset:
             raise ClipError("truncated", f"the shard holds {len(data):,} of {nbytes:,} bytes")
         return data
 
+    def meta(self, i: int) -> dict[str, Any]:
+        """The JSON of clip i's sample, which lies behind the clip in its shard.
+
+        Raises:
+            DatasetError: the shard cannot be read, or holds something else there.
+        """
+        clips = self.clips
+        number = int(clips.shard[i])
+        place = int(clips.offset[i]) + padded(int(clips.nbytes[i]))
+        try:
+            return json_member(lambda nbytes, at: os.pread(self._descriptor(number), nbytes, at), place)
+        except (OSError, ValueError) as error:
+            raise DatasetError(
+                f"{clips.where(i)}: the sample's JSON cannot be read: {error}", hint="see `vidkit verify`"
+            ) from None
+
+    def moving_shares(self, i: int, drawn: Draw) -> npt.NDArray[np.uint8]:
+        """(R, T, G, G) uint8: where something moves in the rows that `drawn` means; see `moving`.
+
+        Raises:
+            DatasetError: the sample does not say.
+        """
+        if i not in self._shares:  # small: 256 bytes a frame, and read once
+            self._shares[i] = stored_shares(self.meta(i), int(self.clips.frames[i]), self.clips.where(i))
+        size = (int(self.clips.height[i]), int(self.clips.width[i]))
+        shares = self._shares[i]
+        return np.stack(
+            [
+                row_shares(shares[drawn.indices[view]], box, *size, self.moving)
+                for view, box in zip(drawn.which, drawn.boxes, strict=True)
+            ]
+        )
+
     def _descriptor(self, number: int) -> int:
         """An open shard. Descriptors that a forked worker inherits are good: `pread` has no position."""
         found = self._shards.pop(number, None)
@@ -261,6 +300,7 @@ class ClipDataset:
             index=i,
             key=str(self.clips.key[i]),
             frames=torch.from_numpy(drawn.indices[list(drawn.which)]),
+            moving=torch.from_numpy(self.moving_shares(i, drawn)) if self.moving else None,
         )
 
     def __getstate__(self) -> dict[str, Any]:
