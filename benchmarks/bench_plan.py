@@ -82,7 +82,7 @@ def phases(folder: Path) -> dict[str, float]:
 
     from vidkit.data.plan import composite, layout, planning
     from vidkit.data.sources import READERS, Roots
-    from vidkit.data.sources.files import scan
+    from vidkit.data.sources.parts.files import scan
     from vidkit.data.tables import Matching
     from vidkit.settings.encode import SourceOptions
 

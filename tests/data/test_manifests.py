@@ -16,7 +16,7 @@ from vidkit.data.manifests import (
     spec_names,
 )
 from vidkit.data.sources import READERS
-from vidkit.data.sources.common import ClassLookup
+from vidkit.data.sources.parts.classes import ClassLookup
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import SOURCE_KINDS, SPLIT_NAMES, DatasetSpec
 

@@ -5,7 +5,7 @@ The clip table says what is planned; the ledger says what became of it, one row 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 import pyarrow as pa
 
@@ -25,6 +25,23 @@ CLIP_SCHEMA = pa.schema(
         pa.field("error", pa.string()),  # a key of CLIP_ERRORS where the plan alone rules the clip out
         pa.field("message", pa.string()),
     ]
+)
+
+#: A column that a clip table and a plan have only where some clip needs it: the files to try one after another,
+#: the first of them `path`. `whole` marks a file that must be a whole video, to be cut: were it trimmed already,
+#: nothing would tell which of several annotated segments it holds. Where it is null there is `path` alone.
+TRIES_FIELD = pa.field(
+    "tries",
+    pa.list_(
+        pa.struct(
+            [
+                pa.field("path", pa.string(), nullable=False),
+                pa.field("start_s", pa.float64()),
+                pa.field("end_s", pa.float64()),
+                pa.field("whole", pa.bool_(), nullable=False),
+            ]
+        )
+    ),
 )
 
 #: One row for each planned clip, whatever became of it.
@@ -62,6 +79,16 @@ SAMPLE = (
 SPLITS = ("train", "val", "test")
 
 
+@dataclass(frozen=True, slots=True)
+class Try:
+    """A file that a clip may be made from; see `TRIES_FIELD`."""
+
+    path: str
+    start_s: float | None = None
+    end_s: float | None = None
+    whole: bool = False
+
+
 @dataclass(slots=True)
 class ClipRows:
     """Columns of a clip table under construction. Appending to lists keeps 500,000 rows cheap."""
@@ -76,6 +103,8 @@ class ClipRows:
     end_s: list[float | None] = field(default_factory=list)
     error: list[str | None] = field(default_factory=list)
     message: list[str | None] = field(default_factory=list)
+    tries: dict[int, list[Try]] = field(default_factory=dict)
+    """Row -> files to try, for the few rows that have several."""
 
     def add(
         self,
@@ -107,7 +136,14 @@ class ClipRows:
         """The clip table (`CLIP_SCHEMA`), rows in the order in which they were added."""
         columns = {name: getattr(self, name) for name in CLIP_SCHEMA.names if name != "source"}
         columns["source"] = pa.repeat(self.source, len(self))
-        return pa.table([columns[name] for name in CLIP_SCHEMA.names], schema=CLIP_SCHEMA)
+        table = pa.table([columns[name] for name in CLIP_SCHEMA.names], schema=CLIP_SCHEMA)
+        if not self.tries:
+            return table
+        tries = [self._tries(i) if i in self.tries else None for i in range(len(self))]
+        return table.append_column(TRIES_FIELD, pa.array(tries, TRIES_FIELD.type))
+
+    def _tries(self, row: int) -> list[dict[str, object]]:
+        return [{**asdict(one), "path": path_to_text(one.path)} for one in self.tries[row]]
 
 
 @dataclass(slots=True)
@@ -123,6 +159,8 @@ class Matching:
     counts: dict[str, int] = field(default_factory=dict)
     examples: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
+    """Those of `notes` that `--strict` makes an error."""
 
     #: a few examples say what is meant; the ledger has them all
     KEEP = 5
@@ -132,3 +170,16 @@ class Matching:
         self.counts[heading] = self.counts.get(heading, 0) + by
         if example is not None and len(kept := self.examples.setdefault(heading, [])) < self.KEEP:
             kept.append(example)
+
+    def uncount(self, heading: str, example: str) -> None:
+        """Take back one that was counted."""
+        self.counts[heading] -= 1
+        if not self.counts[heading]:
+            del self.counts[heading]
+        if example in (kept := self.examples.get(heading, [])):
+            kept.remove(example)
+
+    def doubt(self, text: str) -> None:
+        """A note of something that was decided, and could have been meant otherwise."""
+        self.notes.append(text)
+        self.doubts.append(text)

@@ -187,6 +187,8 @@ class SourceOptions:
     follow_symlinks: bool = False
     """Accept links that lead out of the source folder."""
     seed: int = 0
+    ids_from: Literal[0, 1] = 0
+    """The first label id in list files."""
 
     def __post_init__(self) -> None:
         faults = Faults()
@@ -196,4 +198,5 @@ class SourceOptions:
         )
         fraction = self.kinetics_fraction
         faults.check(fraction is None or 0 < fraction <= 1, "--kinetics-fraction", fraction, "above 0, at most 1")
+        faults.check(self.ids_from in (0, 1), "--ids-from", self.ids_from, "0 or 1")
         faults.raise_if_any("options")

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.sources.trees import raw_name, touch
-from vidkit.data.sources.common import note
-from vidkit.data.sources.files import FileIndex, PathFinder, scan, split_of_name
+from vidkit.data.sources.parts.files import FileIndex, scan
+from vidkit.data.sources.parts.finder import PathFinder
+from vidkit.data.sources.parts.rows import note
+from vidkit.data.sources.parts.splits import split_of_name
 from vidkit.data.tables import Matching
 from vidkit.errors import ConfigError
 

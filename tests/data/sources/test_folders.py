@@ -57,11 +57,12 @@ def test_odd_names(tmp_path: Path) -> None:
     )
 
 
-def test_two_endings_of_one_name(tmp_path: Path) -> None:
+def test_two_endings_of_one_name_are_two_clips(tmp_path: Path) -> None:
     touch(tmp_path, "run/1.avi", "run/1.mp4")
     result = read("folders", tmp_path)
-    assert row(result, "run/1")["path"] == "run/1.avi"
-    assert row(result, "run/1#2")["error"] == "duplicate-row"
+    assert (row(result, "run/1")["path"], row(result, "run/1")["error"]) == ("run/1.avi", None)
+    assert (row(result, "run/1#2")["path"], row(result, "run/1#2")["error"]) == ("run/1.mp4", None)
+    assert "tries" not in result.table.column_names
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.data.sources.trees import read, row, rows, touch, write
 from vidkit.data.manifests import class_list
-from vidkit.data.sources.listfile import parse_lines
+from vidkit.data.sources.list_lines import parse_lines
 from vidkit.errors import AnnotationError
 from vidkit.settings.encode import SourceSpec
 

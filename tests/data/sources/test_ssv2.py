@@ -189,7 +189,7 @@ def test_two_files_for_one_number(tmp_path: Path) -> None:
     touch(tmp_path, "1.webm", "1.mp4")
     result = read("ssv2", tmp_path)
     assert row(result, "1")["path"] == "1.mp4"
-    assert result.matching.counts["matched twice (the first is used)"] == 1
+    assert result.matching.counts["matched twice (the first that can be used is)"] == 1
     assert "present but unannotated" not in result.matching.counts
 
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from vidkit.data.plan.labels import Decision, Folded, LabelMap, LabelRule, LabelSet, base_labels
 from vidkit.data.sources import SourceResult
-from vidkit.data.tables import CLIP_SCHEMA, Matching
+from vidkit.data.tables import CLIP_SCHEMA, TRIES_FIELD, Matching
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import DatasetSpec, SourceOptions
 
@@ -58,7 +58,8 @@ class Plan:
     """Everything that a build carries out, before any video is opened."""
 
     table: pa.Table
-    """`PLAN_SCHEMA`: sources in the order of the spec, each sorted by clip_id."""
+    """`PLAN_SCHEMA`: sources in the order of the spec, each sorted by clip_id. Also `TRIES_FIELD` where a clip has
+    several files."""
     label_map: LabelMap
     matching: tuple[Matching, ...]
     leaks: tuple[Leak, ...]
@@ -117,7 +118,8 @@ def merge(spec: DatasetSpec, results: Mapping[str, SourceResult], options: Sourc
     )
     rule = LabelRule(spec, base, counts)
     tables = [_with_classes(name, result.table, encoded[name], rule) for name, result in present.items()]
-    table = pa.concat_tables(tables).combine_chunks() if tables else PLAN_SCHEMA.empty_table()
+    table = pa.concat_tables(tables, promote_options="default").combine_chunks() if tables else None
+    table = PLAN_SCHEMA.empty_table() if table is None else table
     return Plan(
         table=table,
         label_map=rule.label_map,
@@ -185,7 +187,10 @@ def _with_classes(
         "class_name": column([d.class_name for d in decisions], pa.string()),
         "multi_hot": column([list(d.multi_hot) for d in decisions], pa.list_(pa.int32())),
     }
-    return pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+    plan = pa.table([columns[name] for name in PLAN_SCHEMA.names], schema=PLAN_SCHEMA)
+    if TRIES_FIELD.name not in table.column_names:
+        return plan
+    return plan.append_column(TRIES_FIELD, table[TRIES_FIELD.name])
 
 
 def find_leaks(table: pa.Table) -> tuple[Leak, ...]:

@@ -202,7 +202,8 @@ def _settings(spec: DatasetSpec, request: Request, plan: Plan) -> dict[str, Any]
         **{f"encode.{name}": value for name, value in asdict(spec.encode).items()},
         "clips_per_shard": spec.clips_per_shard,
         "label_map": plan.label_map.sha256,
-        **asdict(request.options),
+        # an option that came later stands there only where it is used: older builds go on as they were
+        **{name: value for name, value in asdict(request.options).items() if name != "ids_from" or value},
         "limit": request.limit,
         "strict_decode": request.strict_decode,
         "transcoder": request.transcoder,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from vidkit.data.sources import folders, kinetics, listfile, minikinetics, ssv2, tinyvirat
-from vidkit.data.sources.common import Roots, SourceResult
+from vidkit.data.sources.parts.reading import Roots
+from vidkit.data.sources.parts.rows import SourceResult
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 Reader = Callable[[SourceSpec, Roots, SourceOptions], SourceResult]

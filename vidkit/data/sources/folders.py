@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from vidkit.data.manifests import source_classes
 from vidkit.data.paths import path_to_text
-from vidkit.data.sources.common import ClassLookup, Roots, Rows, SourceResult, finish, note, plain
-from vidkit.data.sources.files import FileIndex, scan, split_of_folders, split_of_name
-from vidkit.data.tables import Matching
+from vidkit.data.sources.parts.classes import ClassLookup, merge_spellings
+from vidkit.data.sources.parts.endings import without_ending
+from vidkit.data.sources.parts.reading import Reading, Roots
+from vidkit.data.sources.parts.rows import SourceResult, note, plain
+from vidkit.data.sources.parts.splits import split_level, split_of_folder
 from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
@@ -14,30 +18,40 @@ from vidkit.settings.encode import SourceOptions, SourceSpec
 def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult:
     """Clip table of class folders: the files are the plan, native ids are paths without their ending.
 
-    A video's class is the folder that it lies in; its split the nearest folder above that is named as one
-    (train where there is none). Without a class list the classes are the folder names, sorted.
+    A video's class is the folder that it lies in. Its split is the folder that is named as one, whole, at the one
+    level where the tree has its splits (train where there is none). Without a class list the classes are the
+    folder names, sorted; spellings that differ only in case, blanks, punctuation or normal form are one class.
 
     Raises:
         AnnotationError: there is no video in any class folder.
         ConfigError: a folder that cannot be read.
     """
-    matching = Matching(spec.name)
-    files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks)
-    classes = source_classes(spec)
-    lookup = ClassLookup(classes.names if classes is not None else _class_folders(files))
-    if not any(_parse(path)[0] is not None for path in files.videos):
+    reading = Reading.begin(spec, roots, options, classes=())
+    matching, rows, videos = reading.matching, reading.rows, reading.files.videos
+    places = _places(videos)
+    named = [place.name for path in videos if (place := places[_folder(path)]).name is not None]
+    if not named:
         raise AnnotationError(
-            f"{len(files.videos):,} videos, none of them in a class folder",
+            f"{len(videos):,} videos, none of them in a class folder",
             file=roots.folder,
             hint="expected <class>/x.mp4, or <split>/<class>/x.mp4 with train, val or test",
         )
-    rows = Rows(spec.name, matching)
-    for number, path in enumerate(files.videos, start=1):
-        folder, split = _parse(path)
-        label = lookup.find(folder) if folder is not None else None
+    classes = source_classes(spec)
+    class_of, merged = merge_spellings(named)
+    if classes is not None:
+        lookup = ClassLookup(classes.names)
+        class_of = {name: label for name in class_of if (label := lookup.find(name)) is not None}
+    else:
+        lookup = ClassLookup(sorted(set(class_of.values())))
+        for text in merged:
+            matching.doubt(f"spellings of one class: {text}")
+    reading.lookup = lookup
+    for number, path in enumerate(videos, start=1):
+        folder, split = places[_folder(path)]
+        label = class_of.get(folder) if folder is not None else None
         error = message = None
         shown = display_path(path)
-        if path in files.outside:
+        if path in reading.files.outside:
             error, message = "unsafe-path", "the file is a link that leads out of the source folder"
         elif folder is None:
             error, message = "no-label", note(shown, None, None, "lies in no class folder")
@@ -47,7 +61,7 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
                 note(shown, None, None, f"{folder!r} is no class of this source"),
             )
         rows.add(
-            path_to_text(path[: path.rfind(".")]),
+            path_to_text(without_ending(path)),
             None if error == "unsafe-path" else path,
             split or "train",
             [label if label is not None else folder] if folder is not None else [],
@@ -56,22 +70,55 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
             unit="file",
             error=error,
             message=message,
+            again="clip",
         )
         if split is None:
             matching.count("under no split folder (counted as training)", shown)
     matching.layout = "class folders: the files are the plan"
-    table = finish(rows, spec, options)
-    return SourceResult(
-        table=table, matching=matching, classes=lookup.names, root=files.root, annotations={}, version=spec.version
-    )
+    note_tree(reading)
+    return reading.end()
 
 
-def _parse(path: str) -> tuple[str | None, str | None]:
-    """(class folder, split) of a video's path; a folder named as a split is no class."""
-    parts = path.split("/")[:-1]
-    folder = plain(parts.pop()) if parts and split_of_name(parts[-1]) is None else None
-    return folder, split_of_folders(parts)
+class _Place(NamedTuple):
+    """What a folder says of the videos in it."""
+
+    name: str | None
+    """The class as it is spelled there; None: the folder is no class."""
+    split: str | None
 
 
-def _class_folders(files: FileIndex) -> list[str]:
-    return sorted({folder for path in files.videos if (folder := _parse(path)[0]) is not None})
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _places(videos: list[str]) -> dict[str, _Place]:
+    """Folder -> class and split."""
+    parts = {folder: folder.split("/") if folder else [] for folder in map(_folder, videos)}
+    level = split_level(parts[_folder(path)] for path in videos)
+    places = {}
+    for folder, names in parts.items():
+        split = split_of_folder(names[level]) if level is not None and level < len(names) else None
+        is_class = bool(names) and not (split is not None and level == len(names) - 1)
+        places[folder] = _Place(plain(names[-1]) if is_class else None, split)
+    return places
+
+
+def note_tree(reading: Reading) -> None:
+    """Note what a tree of class folders may have left out by accident: hidden folders, classes of one split."""
+    notes = reading.matching.notes
+    if hidden := [display_path(path) for path in reading.files.hidden]:
+        notes.append(f"hidden folders are left out: {_some(hidden)}")
+    clips = reading.rows.clips
+    splits: dict[str, set[str]] = {}
+    for split, labels, error in zip(clips.split, clips.labels, clips.error, strict=True):
+        if labels and error is None:
+            splits.setdefault(labels[0], set()).add(split)
+    if len({split for found in splits.values() for split in found}) < 2:
+        return
+    alone = [f"{name} ({min(found)})" for name, found in sorted(splits.items()) if len(found) == 1]
+    if alone:
+        notes.append(f"{len(alone)} of {len(splits)} classes have clips in one split only: {_some(alone)}")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")

@@ -1,21 +1,23 @@
-"""Kinetics annotation CSVs: `label,youtube_id,time_start,time_end,split,is_cc`, in any order of columns."""
+"""Kinetics annotation tables: `label,youtube_id,time_start,time_end,split,is_cc`, in any order of columns."""
 
 from __future__ import annotations
 
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import PurePath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from vidkit.data.sources.common import AnnotationFile, head, note, read_annotation
-from vidkit.data.sources.files import split_of_name
+from vidkit.data.sources.parts.reading import Reading
+from vidkit.data.sources.parts.rows import note
+from vidkit.data.sources.parts.splits import split_of_name
+from vidkit.data.sources.parts.texts import AnnotationFile, columns_of, split_header
 from vidkit.data.sources.youtube import is_youtube_id
-from vidkit.data.tables import SPLITS, Matching
+from vidkit.data.tables import SPLITS
 from vidkit.errors import AnnotationError
 
 NEEDED = ("youtube_id", "time_start", "time_end")
 KNOWN = ("label", *NEEDED, "split", "is_cc")
+_TABLES = frozenset({".csv", ".tsv", ".tab"})
 _HINT = "a Kinetics CSV begins with: label,youtube_id,time_start,time_end,split,is_cc (the test CSV may lack label)"
 
 
@@ -30,31 +32,31 @@ class KineticsRow(NamedTuple):
     end_s: float | None
     split: str
     problem: str | None = None
-
-
-def columns_of(file: AnnotationFile) -> list[str]:
-    """The columns of the file's first line, in small letters."""
-    first = next(csv.reader(head(file).replace("\0", "").splitlines()[:1]), [])
-    return [name.strip().lower() for name in first]
+    unit: str = "row"
 
 
 def find_csvs(files: Sequence[AnnotationFile]) -> list[AnnotationFile]:
-    """The Kinetics CSVs among `files`: training, validation, test, then those that say no split.
+    """The Kinetics tables among `files`: training, validation, test, then those that say no split.
 
     Raises:
-        AnnotationError: a CSV named for a split that has some columns of a Kinetics CSV, but not all it needs.
+        AnnotationError: a table named for a split that has some columns of a Kinetics CSV, but not all it needs.
     """
     found = []
     for file in files:
-        if file.path.suffix.lower() != ".csv":
+        if file.ending not in _TABLES and not (file.ending == ".txt" and file.split is not None):
             continue
-        columns = columns_of(file)
+        columns, _ = columns_of(file, KNOWN)
         if "youtube_id" in columns:
             found.append(file)
         elif len(set(columns) & set(KNOWN)) >= 2:
             raise AnnotationError(_lacking(columns), file=file.path, row=1, hint=_HINT)
+    return in_order(found)
+
+
+def in_order(files: Sequence[AnnotationFile]) -> list[AnnotationFile]:
+    """Training, validation, test, then those that say no split."""
     order = {split: i for i, split in enumerate(SPLITS)}
-    return sorted(found, key=lambda file: (order.get(split_of_name(file.path.stem) or "", len(SPLITS)), file.shown))
+    return sorted(files, key=lambda file: (order.get(file.split or "", len(SPLITS)), file.shown))
 
 
 def _lacking(columns: Sequence[str]) -> str:
@@ -62,18 +64,28 @@ def _lacking(columns: Sequence[str]) -> str:
     return f"no column {' and no column '.join(map(repr, lacking))}; found: {', '.join(columns) or 'nothing'}"
 
 
-def read_csv(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -> Iterator[KineticsRow]:
-    """Rows of one CSV, in order.
+def read_csv(file: AnnotationFile, reading: Reading) -> Iterator[KineticsRow]:
+    """Rows of one table, in order. Numbers of a table with semicolons may have a decimal comma.
 
     Raises:
         AnnotationError: needed columns are absent, no split can be told, or the text is no CSV.
     """
-    text = read_annotation(file, hashes, matching)
-    reader = csv.reader(io.StringIO(text, newline=""))
+    text = reading.text(file)
+    _, delimiter = split_header(next(iter(text[:65536].splitlines()), ""), KNOWN)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from _rows(reader, file, delimiter)
+    except csv.Error as error:
+        raise AnnotationError(
+            f"not readable as CSV: {error}", file=file.path, row=reader.line_num, hint="look at that line"
+        ) from error
+
+
+def _rows(reader: Any, file: AnnotationFile, delimiter: str) -> Iterator[KineticsRow]:
     header = [name.strip().lower() for name in next(reader, [])]
     if any(name not in header for name in NEEDED):
         raise AnnotationError(_lacking(header), file=file.path, row=1, hint=_HINT)
-    file_split = split_of_name(PurePath(file.shown).stem)
+    file_split = file.split
     if "split" not in header and file_split is None:
         raise AnnotationError(
             f"no column 'split', and the file name does not say train, val or test; found: {', '.join(header)}",
@@ -88,28 +100,25 @@ def read_csv(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -
             row=1,
             hint=_HINT,
         )
-    parse = _RowParser(file.shown, header, file_split)
+    parse = _RowParser(file.shown, header, file_split, decimal="," if delimiter == ";" else ".")
     any_row = False
-    try:
-        for values in reader:
-            if values:
-                any_row = True
-                yield parse(values, reader.line_num)
-    except csv.Error as error:
-        raise AnnotationError(
-            f"not readable as CSV: {error}", file=file.path, row=reader.line_num, hint="look at that line"
-        ) from error
+    for values in reader:
+        if values:
+            any_row = True
+            yield parse(values, reader.line_num)
     if not any_row:
         raise AnnotationError("a header, but no rows", file=file.path, hint="download it again, or move it away")
 
 
 class _RowParser:
-    def __init__(self, shown: str, header: list[str], file_split: str | None) -> None:
+    def __init__(self, shown: str, header: list[str], file_split: str | None, *, decimal: str) -> None:
         at = {name: header.index(name) for name in KNOWN if name in header}
         self.shown = shown
         self.header = header
         self.file_split = file_split
+        self.comma = decimal == ","
         self.youtube_id, self.start, self.end = (at[name] for name in NEEDED)
+        self.times = (self.start, self.end)
         self.label, self.split = at.get("label"), at.get("split")
         self.width = max(at[name] for name in at if name != "is_cc") + 1
 
@@ -130,6 +139,8 @@ class _RowParser:
         if split is None:
             return self.bad(values, line, "split", f"{values[self.split or 0]!r} is none of train, val, test")
         try:
+            if self.comma:
+                values = [value.replace(",", ".") if i in self.times else value for i, value in enumerate(values)]
             start, end = float(values[self.start]), float(values[self.end])
         except ValueError:
             start = end = -1.0

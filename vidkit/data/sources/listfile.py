@@ -1,172 +1,131 @@
-"""List files of other tools: `path label` a line, several labels or none (VideoMAE, MAE-ST, V-JEPA, mmaction2)."""
+"""List files of other tools -> clip table: `path label` a line (VideoMAE, MAE-ST, V-JEPA, mmaction2)."""
 
 from __future__ import annotations
 
 import itertools
-import re
-from collections.abc import Iterator, Sequence
-from pathlib import PurePath
-from typing import NamedTuple
+import posixpath
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from vidkit.data.manifests import source_classes
 from vidkit.data.paths import path_to_text
-from vidkit.data.sources.common import (
-    ANNOTATED,
-    FOUND,
-    MISSING,
-    SUFFIX,
-    UNANNOTATED,
-    AnnotationFile,
-    ClassLookup,
-    Roots,
-    Rows,
-    SourceResult,
-    annotation_files,
-    finish,
-    head,
-    note,
-    read_annotation,
-)
-from vidkit.data.sources.files import VIDEO_ENDINGS, FileIndex, Located, PathFinder, scan, split_of_name
-from vidkit.data.sources.youtube import parse_name, stem_of
-from vidkit.data.tables import SPLITS, Matching
+from vidkit.data.sources.list_lines import EXPECTED, ListLine, form_of, names_video, parse_lines, split_numbers
+from vidkit.data.sources.parts.classes import ClassLookup
+from vidkit.data.sources.parts.endings import ending_of, stem_of, without_ending
+from vidkit.data.sources.parts.files import FileIndex
+from vidkit.data.sources.parts.finder import Located, PathFinder
+from vidkit.data.sources.parts.reading import Reading, Roots
+from vidkit.data.sources.parts.rows import ANNOTATED, ENDING, FOUND, MISSING, SUFFIX, SourceResult, note
+from vidkit.data.sources.parts.texts import AnnotationFile, head
+from vidkit.data.sources.youtube import native_of, parse_name
+from vidkit.data.tables import SPLITS
 from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
-# the path may hold spaces: it ends at the last video ending that only whole numbers follow
-_ENDINGS = "|".join(sorted(ending[1:] for ending in VIDEO_ENDINGS))
-_LINE = re.compile(rf"(.*\.(?:{_ENDINGS}))((?:[ \t,]+-?[0-9]{{1,9}})*)[ \t]*", re.IGNORECASE)
-_VIDEO = re.compile(rf"\.(?:{_ENDINGS})(?![^\s,])", re.IGNORECASE)
-_EXPECTED = "is no video path with whole numbers after it"
+_COMMENTS = "lines of lists that begin with # and name no file (comments)"
 
 
-class ListLine(NamedTuple):
-    row: int
-    path: str | None
-    """None: the line is no path with labels."""
-    ids: list[int]
-    text: str
+def _is_file(files: FileIndex) -> Callable[[str], bool]:
+    """Whether a list's path is that of a file whose name alone does not say so: no ending, or `#` in front."""
+    names: dict[str, list[str]] = {}
+    for path in (*(path for path in files.videos if "#" in path or not ending_of(path)), *files.rest):
+        names.setdefault(posixpath.basename(path), []).append(path)
+
+    def is_file(text: str) -> bool:
+        parts = posixpath.normpath(text).lstrip("/")
+        return any(f"/{path}".endswith(f"/{parts}") for path in names.get(posixpath.basename(parts), ()))
+
+    return is_file
 
 
-def parse_lines(text: str) -> Iterator[ListLine]:
-    """Lines of a list file; empty lines and `#` comments are skipped."""
-    for row, line in enumerate(text.split("\n"), start=1):
-        line = line.strip("\r\n")
-        if not line.strip() or line.startswith("#"):
-            continue
-        match = _LINE.fullmatch(line)
-        if match is None:
-            yield ListLine(row, None, [], line)
-        else:
-            ids = [int(number) for number in match.group(2).replace(",", " ").split()]
-            yield ListLine(row, match.group(1), ids, line)
-
-
-def is_list(file: AnnotationFile) -> bool:
+def _is_list(file: AnnotationFile, files: FileIndex) -> bool:
     """Whether most of the first lines name a video. What follows it may be wrong: that is each row's own error."""
     start = head(file)
-    if len(start) >= 16384:
+    if len(start) >= 8192:
         start = start[: start.rfind("\n") + 1]
-    lines = list(itertools.islice(parse_lines(start), 10))
-    return sum(_VIDEO.search(line.text) is not None for line in lines) * 2 > len(lines)
+    lines = list(itertools.islice(parse_lines(start, _is_file(files)), 10))
+    return sum(line.path is not None or names_video(line.text) for line in lines) * 2 > len(lines)
 
 
-def split_of(file: AnnotationFile) -> str | None:
-    return split_of_name(PurePath(file.shown).stem)
-
-
-def find_lists(files: Sequence[AnnotationFile]) -> list[AnnotationFile]:
+def find_lists(reading: Reading) -> list[AnnotationFile]:
     """List files whose names say their split: training, validation, test."""
-    named = [file for file in files if file.path.suffix.lower() != ".json" and split_of(file) is not None]
-    return sorted(filter(is_list, named), key=lambda file: (SPLITS.index(split_of(file) or ""), file.shown))
-
-
-def class_names(spec: SourceSpec) -> tuple[str, ...]:
-    classes = source_classes(spec)
-    if classes is None:
-        raise AnnotationError(
-            f"source {spec.name!r} of kind {spec.kind!r} needs a class list", hint="set classes in the spec"
-        )
-    return classes.names
+    named = [file for file in reading.annotations if file.ending != ".json" and file.split is not None]
+    lists = [file for file in named if _is_list(file, reading.files)]
+    return sorted(lists, key=lambda file: (SPLITS.index(file.split or ""), file.shown))
 
 
 def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult:
     """Clip table of a folder with list files. Label ids are positions in the source's class list.
 
     Raises:
-        AnnotationError: no list file, or none whose name says its split.
+        AnnotationError: no list file, none whose name says its split, or ids that contradict the folders.
         ConfigError: a folder that cannot be read.
     """
-    matching = Matching(spec.name)
-    files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks)
-    annotations = annotation_files(files, roots)
-    lookup = ClassLookup(class_names(spec))
-    lists = find_lists(annotations)
+    reading = Reading.begin(spec, roots, options)
+    lists = find_lists(reading)
     if not lists:
-        unnamed = [file for file in annotations if file.path.suffix.lower() != ".json" and is_list(file)]
-        if unnamed:
-            raise AnnotationError(
-                "a list file whose name does not say train, val or test",
-                file=unnamed[0].path,
-                hint="rename it, e.g. train.txt",
-            )
-        for file in annotations:
-            if split_of(file) is not None and (first := next(parse_lines(head(file)), None)) is not None:
-                raise AnnotationError(
-                    f"no list file: {first.text[:120]!r} {_EXPECTED}",
-                    file=file.path,
-                    row=first.row,
-                    hint="lines must be `path label`, the labels being ids of the class list",
-                )
+        _refuse(reading)
+    plan(lists, reading)
+    return reading.end()
+
+
+def _refuse(reading: Reading) -> None:
+    files = [file for file in reading.annotations if file.ending != ".json"]
+    unnamed = [file for file in files if _is_list(file, reading.files)]
+    if unnamed:
         raise AnnotationError(
-            "no list file found (lines of `path label`)",
-            file=roots.folder,
-            hint="give its place with --annotations",
+            "a list file whose name does not say train, val or test",
+            file=unnamed[0].path,
+            hint="rename it, e.g. train.txt",
         )
-    rows = Rows(spec.name, matching)
-    hashes: dict[str, str] = {}
-    plan(lists, files, roots, lookup, rows, hashes)
-    table = finish(rows, spec, options)
-    return SourceResult(
-        table=table,
-        matching=matching,
-        classes=lookup.names,
-        root=files.root,
-        annotations=hashes,
-        version=spec.version,
+    for file in reading.annotations:
+        if file.split is not None and (first := next(parse_lines(head(file)), None)) is not None:
+            raise AnnotationError(
+                f"no list file: {first.text[:120]!r} {EXPECTED}",
+                file=file.path,
+                row=first.row,
+                hint="lines must be `path label`, the labels being ids of the class list",
+            )
+    raise AnnotationError(
+        "no list file found (lines of `path label`)",
+        file=reading.roots.folder,
+        hint="give its place with --annotations",
     )
 
 
-def plan(
-    lists: Sequence[AnnotationFile],
-    files: FileIndex,
-    roots: Roots,
-    lookup: ClassLookup,
-    rows: Rows,
-    hashes: dict[str, str],
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A line of a list, as it is understood."""
+
+    file: AnnotationFile
+    line: ListLine
+    labels: list[int]
+    """Ids as written."""
+    first_frame: int
+    located: Located
+
+
+def plan(lists: Sequence[AnnotationFile], reading: Reading) -> None:
     """Rows for every line of every list."""
-    matching = rows.matching
-    finder = PathFinder.of(files, roots.folder)
-    entries: list[tuple[AnnotationFile, ListLine, Located]] = []
+    matching = reading.matching
+    parsed = {file.shown: _parse(file, reading) for file in lists}
+    named = {line.path for lines in parsed.values() for line in lines if line.path is not None}
+    wanted = {posixpath.basename(path) for path in named}
+    files = reading.files = reading.files.adopt(
+        (path for path in reading.files.rest if posixpath.basename(path) in wanted), matching
+    )
+    finder = PathFinder.of(files, reading.roots.folder)
+    entries: list[_Entry] = []
     for file in lists:
-        text = read_annotation(file, hashes, matching)
-        base = file.path.parent.resolve()
-        inside = base.relative_to(files.root).as_posix() if base.is_relative_to(files.root) else ""
-        for line in parse_lines(text):
-            located = Located(None, "missing") if line.path is None else finder.locate(line.path, base=inside)
-            entries.append((file, line, located))
+        entries += _entries(file, parsed[file.shown], finder, reading)
+    _check_ids(entries, reading)
     claims = _claims(entries, files)
-    for file, line, located in entries:
+    for entry in entries:
         matching.count(ANNOTATED)
-        if located.how == "suffix" and located.video is not None and len(claims[located.video]) > 1:
+        located = entry.located
+        if located.how in ("suffix", "ending") and located.video is not None and len(claims[located.video]) > 1:
             located = Located(None, "claimed")
-        split = split_of(file)
-        assert split is not None
-        _add(line, located, split, file.shown, files, lookup, rows)
-    for i, path in enumerate(files.videos):
-        if i not in claims:
-            matching.count(UNANNOTATED, display_path(path))
+        _add(entry, located, reading)
+    reading.count_unclaimed(claims.__contains__)
     matching.layout = "list files"
     if by_suffix := matching.counts.get(SUFFIX):
         matching.notes.append(
@@ -175,55 +134,143 @@ def plan(
         )
 
 
-def _claims(entries: list[tuple[AnnotationFile, ListLine, Located]], files: FileIndex) -> dict[int, set[str]]:
+def _parse(file: AnnotationFile, reading: Reading) -> list[ListLine]:
+    def on_comment(line: ListLine) -> None:
+        reading.matching.count(_COMMENTS, f"{file.shown}, row {line.row}: {line.text[:60]}")
+
+    return list(parse_lines(reading.text(file), _is_file(reading.files), on_comment))
+
+
+def _entries(file: AnnotationFile, lines: Sequence[ListLine], finder: PathFinder, reading: Reading) -> list[_Entry]:
+    base = file.path.parent.resolve()
+    inside = base.relative_to(finder.index.root).as_posix() if base.is_relative_to(finder.index.root) else ""
+    numbers = [line.ids for line in lines if line.path is not None]
+    form = form_of(numbers, _ids(reading), multi_label=reading.spec.multi_label)
+    if form != "labels":
+        without = "" if "label" in form else ", which gives no labels"
+        reading.matching.notes.append(f"{file.shown}: the lines are read as `path {form}`{without}")
+    entries = []
+    for line in lines:
+        labels, first_frame = split_numbers(line.ids, form) if line.path is not None else ([], 0)
+        located = Located(None, "missing") if line.path is None else finder.locate(line.path, base=inside)
+        entries.append(_Entry(file, line, labels, first_frame, located))
+    return entries
+
+
+def _ids(reading: Reading) -> range:
+    """Label ids as lists of this source write them."""
+    first = reading.options.ids_from
+    return range(first, first + len(reading.lookup.names))
+
+
+def _check_ids(entries: Sequence[_Entry], reading: Reading) -> None:
+    """Compare ids with the folders that the paths name: a list that counts from 1 shifts every label by one.
+
+    Raises:
+        AnnotationError: path and id name different classes in most lines that can be compared.
+    """
+    lookup, ids, other_first = reading.lookup, _ids(reading), 1 - reading.options.ids_from
+    compared = unlike = other = 0
+    first: tuple[_Entry, str] | None = None
+    folders: dict[str, str | None] = {}
+    for entry in entries:
+        if entry.line.path is None or not entry.labels:
+            continue
+        folder = posixpath.basename(posixpath.dirname(entry.line.path))
+        if folder not in folders:
+            folders[folder] = lookup.find(folder)
+        if (label := folders[folder]) is None:
+            continue
+        compared += 1
+        if label in (_name(n, ids.start, lookup) for n in entry.labels):
+            continue
+        unlike += 1
+        other += label in (_name(n, other_first, lookup) for n in entry.labels)
+        first = first or (entry, label)
+    if first is None or 2 * unlike <= compared:
+        return
+    entry, label = first
+    number = entry.labels[0]
+    readings = " or ".join(
+        f"{_name(number, start, lookup) or 'no class'!r} (ids from {start})" for start in (ids.start, other_first)
+    )
+    raise AnnotationError(
+        f"path and id name different classes in {unlike:,} of {compared:,} lines, here folder {label!r} and id "
+        f"{number}: {readings}",
+        file=entry.file.path,
+        row=entry.line.row,
+        field="label",
+        hint=f"read the list with --ids-from {other_first}"
+        if 2 * other > unlike
+        else "check that the ids are positions in this source's class list, or correct the folders",
+    )
+
+
+def _name(number: int, first: int, lookup: ClassLookup) -> str | None:
+    return lookup.names[number - first] if first <= number < first + len(lookup.names) else None
+
+
+def _claims(entries: Sequence[_Entry], files: FileIndex) -> dict[int, set[str]]:
     """Video -> the paths that name it. Different ones: it is the file of at most one of them."""
     claims: dict[int, set[str]] = {}
-    for _, line, located in entries:
-        if located.video is not None:
-            path = files.videos[located.video] if located.how == "exact" else line.path or ""
-            claims.setdefault(located.video, set()).add(path)
+    for entry in entries:
+        if (video := entry.located.video) is not None:
+            path = files.videos[video] if entry.located.how == "exact" else entry.line.path or ""
+            claims.setdefault(video, set()).add(path)
     return claims
 
 
-def _add(
-    line: ListLine, located: Located, split: str, shown: str, files: FileIndex, lookup: ClassLookup, rows: Rows
-) -> None:
-    matching = rows.matching
+def _add(entry: _Entry, located: Located, reading: Reading) -> None:
+    matching, files, lookup = reading.matching, reading.files, reading.lookup
+    line, shown = entry.line, entry.file.shown
+    split = entry.file.split
+    assert split is not None
     path = None if located.video is None else files.videos[located.video]
-    bad_ids = [i for i in line.ids if not 0 <= i < len(lookup.names)]
-    labels = sorted({lookup.names[i] if i not in bad_ids else str(i) for i in line.ids})
+    ids = _ids(reading)
+    bad_ids = [i for i in entry.labels if i not in ids]
+    labels = sorted({str(i) if i in bad_ids else lookup.names[i - ids.start] for i in entry.labels})
     error = message = None
     if path is not None:
         matching.count(FOUND)
-        if located.how == "suffix":
-            matching.count(SUFFIX, f"{line.path} -> {display_path(path)}")
+        if located.how in ("suffix", "ending"):
+            matching.count(SUFFIX if located.how == "suffix" else ENDING, f"{line.path} -> {display_path(path)}")
     if line.path is None:
         error = "bad-annotation"
-        message = note(shown, line.row, "path", f"{line.text[:120]!r} {_EXPECTED}")
+        message = note(shown, line.row, "path", f"{line.text[:120]!r} {EXPECTED}")
     elif located.how == "unsafe" or (path is not None and path in files.outside):
         error, path = "unsafe-path", None
         message = note(shown, line.row, "path", f"{line.path!r} leads out of the source folder")
     elif bad_ids:
         error = "unknown-label"
         message = note(
-            shown, line.row, "label", f"{bad_ids[0]} is no id of the class list (0 to {len(lookup.names) - 1})"
+            shown, line.row, "label", f"{bad_ids[0]} is no id of the class list ({ids.start} to {ids.stop - 1})"
         )
+    elif entry.first_frame:
+        error = "bad-annotation"
+        text = f"the clip begins at frame {entry.first_frame}, and lists can only name whole files"
+        message = note(shown, line.row, "start", text)
     elif path is None:
-        error = "missing"
-        text = f"no file {line.path!r}"
-        if located.how == "ambiguous":
-            text = f"{located.others} files could be {line.path!r}, and nothing tells which"
-        elif located.how == "claimed":
-            text = f"no file {line.path!r}: the one of that name may as well be another line's"
-        message = note(shown, line.row, "path", text)
+        error, message = "missing", note(shown, line.row, "path", _why_missing(line.path, located, reading))
         matching.count(MISSING, line.path)
     named = line.path if path is None else path
     name = parse_name(stem_of(named)) if named is not None else None
     if name is not None:
-        native = name.youtube_id if name.times is None else f"{name.youtube_id}_{name.times}"
+        native = native_of(name)
     elif named is None or error == "unsafe-path":
         native = f"{shown}:{line.row}"
     else:
-        native = path_to_text(named[: named.rfind(".")].lstrip("/"))
+        native = path_to_text(without_ending(named).lstrip("/"))
     group = name.youtube_id if name is not None else None if path is None else path_to_text(path)
-    rows.add(native, path, split, labels, file=shown, row=line.row, group=group, error=error, message=message)
+    reading.rows.add(
+        native, path, split, labels, file=shown, row=line.row, group=group, error=error, message=message
+    )
+
+
+def _why_missing(path: str, located: Located, reading: Reading) -> str:
+    if located.how == "ambiguous":
+        some = ", ".join(display_path(reading.files.videos[i]) for i in located.near)
+        more = ", ..." if located.others > len(located.near) else ""
+        return f"{located.others} files could be {path!r}, and nothing tells which: {some}{more}"
+    if located.how == "claimed":
+        return f"no file {path!r}: the one of that name may as well be another line's"
+    return f"no file {path!r}{reading.near(path)}"

@@ -3,27 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 from vidkit.data.manifests import class_list
-from vidkit.data.sources.common import (
-    AnnotationFile,
-    ClassLookup,
-    Roots,
-    Rows,
-    SourceResult,
-    annotation_files,
-    finish,
-    note,
-    read_annotation,
-)
-from vidkit.data.sources.files import FileIndex, scan
-from vidkit.data.sources.kinetics import join, report_files
-from vidkit.data.sources.kinetics_csv import KineticsRow, find_csvs, read_csv
-from vidkit.data.sources.listfile import class_names
-from vidkit.data.sources.youtube import YoutubeIndex, is_youtube_id
+from vidkit.data.sources.kinetics import annotated, tables
+from vidkit.data.sources.kinetics_csv import KineticsRow
+from vidkit.data.sources.kinetics_join import join, report_files
+from vidkit.data.sources.parts.classes import class_names
+from vidkit.data.sources.parts.files import scan
+from vidkit.data.sources.parts.reading import Reading, Roots
+from vidkit.data.sources.parts.rows import Rows, SourceResult, note
+from vidkit.data.sources.parts.texts import AnnotationFile
+from vidkit.data.sources.youtube import YoutubeIndex, is_clip_name, is_youtube_id
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError
 from vidkit.settings.encode import SourceOptions, SourceSpec
@@ -48,53 +40,38 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         AnnotationError: no list of ids, or an annotation file that is not what it claims to be.
         ConfigError: a folder that cannot be read.
     """
-    matching = Matching(spec.name)
     names = class_names(spec)
-    lookup = ClassLookup(sorted({*class_list("kinetics400").names, *names}))
-    hashes: dict[str, str] = {}
-    places = _places(roots, options, matching)
-    also = () if roots.kinetics is None else (roots.kinetics,)
-    annotations = annotation_files(places[0][1], replace(roots, annotations=roots.annotations + also))
-    lists = _find_lists(annotations, roots)
-    wanted = {
-        split: list(_ids(read_annotation(file, hashes, matching), file)) for split, file in sorted(lists.items())
-    }
+    both = (*roots.annotations, *(() if roots.kinetics is None else (roots.kinetics,)))
+    reading = Reading.begin(
+        spec,
+        replace(roots, annotations=both),
+        options,
+        classes=sorted({*class_list("kinetics400").names, *names}),
+        is_named=is_clip_name,
+    )
+    matching = reading.matching
+    lists = _find_lists(reading)
+    wanted = {split: list(_ids(reading.text(file))) for split, file in sorted(lists.items())}
     for split, file in sorted(lists.items()):
-        same = hashes[file.shown] == PUBLISHED[split]
+        same = reading.hashes[file.shown] == PUBLISHED[split]
         matching.notes.append(f"{file.shown} {'is' if same else 'differs from'} the published list")
     for split in sorted(set(spec.splits) & set(PUBLISHED) - set(lists)):
         matching.notes.append(f"no list of {split} ids found: that split is empty")
-    csvs = find_csvs(annotations)
-    known = _labels({item[1] for ids in wanted.values() for item in ids}, csvs, hashes, matching)
-    files, counted = _fullest(places, wanted, lookup, matching)
-    for name, number in counted.counts.items():
-        matching.count(name, by=number)
-        matching.examples.setdefault(name, []).extend(counted.examples.get(name, ()))
-    index = YoutubeIndex(files, lookup)
-    rows = Rows(spec.name, matching)
-    join(_annotated(wanted, lists, known, index, matching), index, lookup, rows)
+    csvs, jsons, unused = tables(reading)
+    ids = {item[1] for listed in wanted.values() for item in listed}
+    known = _labels(ids, annotated(csvs, jsons, reading))
+    _take_fullest(ids, reading)
+    index = YoutubeIndex(reading.files, reading.lookup)
+    join(_annotated(wanted, lists, known, index, matching), index, reading.lookup, reading.rows)
     report_files(index, matching)
-    _mark_problems(rows, set(names), bool(csvs))
-    table = finish(rows, spec, options, part=options.kinetics_fraction)
-    return SourceResult(
-        table=table, matching=matching, classes=names, root=files.root, annotations=hashes, version=spec.version
-    )
+    _mark_problems(reading.rows, set(names), bool(csvs or jsons))
+    understood = [file.shown for file in (*unused, *lists.values())]
+    return reading.end(classes=names, part=options.kinetics_fraction, understood=understood)
 
 
-def _places(roots: Roots, options: SourceOptions, matching: Matching) -> list[tuple[Path, FileIndex, Matching]]:
-    folders = [roots.folder]
-    if roots.kinetics is not None and roots.kinetics.resolve() != roots.folder.resolve():
-        folders.append(roots.kinetics)
-    places = []
-    for folder in folders:
-        counted = Matching(matching.source)
-        places.append((folder, scan(folder, counted, follow_symlinks=options.follow_symlinks), counted))
-    return places
-
-
-def _find_lists(annotations: list[AnnotationFile], roots: Roots) -> dict[str, AnnotationFile]:
+def _find_lists(reading: Reading) -> dict[str, AnnotationFile]:
     found: dict[str, AnnotationFile] = {}
-    for file in annotations:
+    for file in reading.annotations:
         if match := _LIST.fullmatch(file.path.name):
             split = match.group(1).lower()
             if split in found and found[split].path.read_bytes() != file.path.read_bytes():
@@ -105,47 +82,46 @@ def _find_lists(annotations: list[AnnotationFile], roots: Roots) -> dict[str, An
                 )
             found.setdefault(split, file)
     if not found:
-        raise AnnotationError("no list of Mini-Kinetics ids found", file=roots.folder, hint=_HINT)
+        raise AnnotationError("no list of Mini-Kinetics ids found", file=reading.roots.folder, hint=_HINT)
     return found
 
 
-def _ids(text: str, file: AnnotationFile) -> Iterator[tuple[int, str]]:
+def _ids(text: str) -> Iterator[tuple[int, str]]:
     for row, line in enumerate(text.splitlines(), start=1):
         if line.strip():
             yield row, line.strip()
 
 
-def _labels(
-    wanted: set[str], csvs: list[AnnotationFile], hashes: dict[str, str], matching: Matching
-) -> dict[str, list[KineticsRow]]:
-    """YouTube id -> its rows in the Kinetics CSVs, usable ones first."""
+def _labels(wanted: set[str], annotated: Iterable[KineticsRow]) -> dict[str, list[KineticsRow]]:
+    """YouTube id -> its rows in the Kinetics tables, usable ones first."""
     known: dict[str, list[KineticsRow]] = {}
-    for file in csvs:
-        for row in read_csv(file, hashes, matching):
-            if row.youtube_id in wanted and row.label is not None:
-                known.setdefault(row.youtube_id, []).append(row)
+    for row in annotated:
+        if row.youtube_id in wanted and row.label is not None:
+            known.setdefault(row.youtube_id, []).append(row)
     for rows in known.values():
         rows.sort(key=lambda row: row.problem is not None)
     return known
 
 
-def _fullest(
-    places: list[tuple[Path, FileIndex, Matching]],
-    wanted: dict[str, list[tuple[int, str]]],
-    lookup: ClassLookup,
-    matching: Matching,
-) -> tuple[FileIndex, Matching]:
-    if len(places) == 1:
-        return places[0][1], places[0][2]
-    ids = {item[1] for listed in wanted.values() for item in listed}
-    indexes = [YoutubeIndex(files, lookup) for _, files, _ in places]
-    held = [sum(bool(index.all_of(youtube_id)) for youtube_id in ids) for index in indexes]
-    best = max(range(len(places)), key=lambda place: (held[place], -place))
-    matching.notes.append(
-        f"videos are taken from the {'kinetics' if best else 'minikinetics'} folder, which holds {held[best]:,} "
-        f"of the {len(ids):,} listed ids (the other holds {held[1 - best]:,})"
+def _take_fullest(ids: set[str], reading: Reading) -> None:
+    """Take the videos from the Kinetics folder, if it holds more of the listed ones."""
+    other = reading.roots.kinetics
+    if other is None or other.resolve() == reading.roots.folder.resolve():
+        return
+    counted = Matching(reading.spec.name)
+    follow = reading.options.follow_symlinks
+    files = scan(other, counted, follow_symlinks=follow, is_named=is_clip_name)
+    here, there = (
+        sum(bool(index.all_of(youtube_id)) for youtube_id in ids)
+        for index in (YoutubeIndex(found, reading.lookup) for found in (reading.files, files))
     )
-    return places[best][1], places[best][2]
+    reading.matching.notes.append(
+        f"videos are taken from the {'kinetics' if there > here else 'minikinetics'} folder, which holds "
+        f"{max(here, there):,} of the {len(ids):,} listed ids (the other holds {min(here, there):,})"
+    )
+    if there > here:  # what the walk of the first folder counted goes with it
+        reading.files = files
+        reading.matching.counts, reading.matching.examples = counted.counts, counted.examples
 
 
 def _annotated(

@@ -6,29 +6,14 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vidkit.data.sources.common import (
-    ANNOTATED,
-    FOUND,
-    MISSING,
-    TWICE,
-    UNANNOTATED,
-    AnnotationFile,
-    ClassLookup,
-    Roots,
-    Rows,
-    SourceResult,
-    annotation_files,
-    finish,
-    head,
-    note,
-    plain,
-    read_annotation,
-)
-from vidkit.data.sources.files import FileIndex, scan
-from vidkit.data.sources.jsons import check_order, kind_of, label_map, parse_json
-from vidkit.data.sources.listfile import class_names
-from vidkit.data.sources.youtube import stem_of
-from vidkit.data.tables import Matching
+from vidkit.data.sources.parts.classes import ClassLookup
+from vidkit.data.sources.parts.endings import says_nothing, stem_of
+from vidkit.data.sources.parts.files import FileIndex
+from vidkit.data.sources.parts.jsons import check_order, kind_of, label_map, parse_json
+from vidkit.data.sources.parts.reading import Reading, Roots
+from vidkit.data.sources.parts.rows import ANNOTATED, COPIES, FOUND, MISSING, SourceResult, note, plain
+from vidkit.data.sources.parts.texts import AnnotationFile, head
+from vidkit.data.tables import Try
 from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
@@ -44,12 +29,8 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         AnnotationError: no annotation file, one that is not what it claims to be, or labels in another order.
         ConfigError: a folder that cannot be read.
     """
-    matching = Matching(spec.name)
-    files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks)
-    annotations = annotation_files(files, roots)
-    lookup = ClassLookup(class_names(spec))
-    hashes: dict[str, str] = {}
-    named = _find(annotations)
+    reading = Reading.begin(spec, roots, options, is_named=_is_named)
+    named = _find(reading.annotations)
     if not {"train", "val", "test"} & set(named):
         raise AnnotationError(
             "no annotation file found",
@@ -58,39 +39,35 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
             "or give their place with --annotations",
         )
     for file in named.get("labels", ()):
-        check_order(label_map(parse_json(read_annotation(file, hashes, matching), file), file), lookup.names, file)
+        labels = label_map(parse_json(reading.text(file), file, unique=True), file)
+        check_order(labels, reading.lookup.names, file)
     if "labels" not in named:
-        matching.notes.append("no labels file: class ids are those of the published list")
-    answers = _read_answers(annotations, hashes, matching) if "test" in named else {}
-    videos = _Videos(files)
-    rows = Rows(spec.name, matching)
+        reading.matching.notes.append("no labels file: class ids are those of the published list")
+    answers = _read_answers(reading) if "test" in named else {}
+    videos = _Videos(reading.files)
     for split in ("train", "val", "test"):
         for file in named.get(split, ()):
-            records = parse_json(read_annotation(file, hashes, matching), file)
+            records = parse_json(reading.text(file), file)
             if not isinstance(records, list):
                 raise AnnotationError(f"expected a list of records, found {kind_of(records)}", file=file.path)
             if not records:
                 raise AnnotationError("the list of records is empty", file=file.path, hint="download it again")
             for number, record in enumerate(records, start=1):
-                _add(record, number, split, file.shown, answers, videos, lookup, rows)
+                _add(record, number, split, file.shown, answers, videos, reading)
     if answers:
-        matching.count("answers for the test split", by=len(answers))
-    for i, path in enumerate(files.videos):
-        if not videos.claimed[i]:
-            matching.count(UNANNOTATED, display_path(path))
-    folders = sorted({path.rpartition("/")[0] for path in files.videos})
-    matching.layout = f"videos in {', '.join(display_path(f) or 'the folder itself' for f in folders[:3])}" + (
-        f" and {len(folders) - 3:,} more folders" if len(folders) > 3 else ""
+        reading.matching.count("answers for the test split", by=len(answers))
+    reading.count_unclaimed(videos.claimed.__getitem__)
+    folders = sorted({path.rpartition("/")[0] for path in reading.files.videos})
+    reading.matching.layout = (
+        f"videos in {', '.join(display_path(f) or 'the folder itself' for f in folders[:3])}"
+        + (f" and {len(folders) - 3:,} more folders" if len(folders) > 3 else "")
     )
-    table = finish(rows, spec, options)
-    return SourceResult(
-        table=table,
-        matching=matching,
-        classes=lookup.names,
-        root=files.root,
-        annotations=hashes,
-        version=spec.version,
-    )
+    return reading.end()
+
+
+def _is_named(path: str) -> bool:
+    stem = stem_of(path)
+    return says_nothing(path) and stem.isascii() and stem.isdecimal()
 
 
 def _find(annotations: Sequence[AnnotationFile]) -> dict[str, list[AnnotationFile]]:
@@ -114,25 +91,24 @@ class _Videos:
         for i, path in enumerate(files.videos):
             self._by_id.setdefault(stem_of(path), []).append(i)
 
-    def find(self, native_id: str) -> list[int]:
+    def find(self, native_id: str) -> list[str]:
+        """The files of a video, those first that may be opened."""
         found = self._by_id.get(native_id, [])
         for i in found:
             self.claimed[i] = 1
-        return found
+        return sorted((self.files.videos[i] for i in found), key=lambda path: path in self.files.outside)
 
 
-def _read_answers(
-    annotations: Sequence[AnnotationFile], hashes: dict[str, str], matching: Matching
-) -> dict[str, tuple[str, str]]:
+def _read_answers(reading: Reading) -> dict[str, tuple[str, str]]:
     """Video number -> (label, where it stands), from CSVs of `id;label`."""
     answers: dict[str, tuple[str, str]] = {}
-    for file in annotations:
-        if file.path.suffix.lower() != ".csv":
+    for file in reading.annotations:
+        if file.ending != ".csv":
             continue
         lines = [line for line in head(file).splitlines() if line.strip()][:2]
         if not any(_ANSWER.fullmatch(line) for line in lines):
             continue
-        for row, line in enumerate(read_annotation(file, hashes, matching).splitlines(), start=1):
+        for row, line in enumerate(reading.text(file).splitlines(), start=1):
             if match := _ANSWER.fullmatch(line):
                 answers[match.group(1)] = (match.group(2).strip('"'), f"{file.shown}, row {row}")
             elif line.strip() and row > 1:
@@ -147,10 +123,9 @@ def _add(
     shown: str,
     answers: dict[str, tuple[str, str]],
     videos: _Videos,
-    lookup: ClassLookup,
-    rows: Rows,
+    reading: Reading,
 ) -> None:
-    matching = rows.matching
+    matching = reading.matching
     matching.count(ANNOTATED)
     error = message = None
     labels: list[str] = []
@@ -168,20 +143,21 @@ def _add(
         fault("bad-annotation", "id", f"{given!r} is no number" if "id" in record else "missing")
         native = ""
     else:
-        _read_label(record, split, answers.get(native), lookup, labels, fault)
+        _read_label(record, split, answers.get(native), reading.lookup, labels, fault)
     found = videos.find(native) if native else []
-    path = videos.files.videos[found[0]] if found else None
+    path = found[0] if found else None
     if path is not None:
         matching.count(FOUND)
         if len(found) > 1:
-            matching.count(TWICE, f"{native}: {display_path(path)} and {len(found) - 1} more")
+            matching.count(COPIES, f"{native}: {display_path(path)} and {len(found) - 1} more")
         if path in videos.files.outside:
             fault("unsafe-path", None, "the file is a link that leads out of the source folder")
             path = None
     elif error is None:
-        error, message = "missing", f"looked for {native}.webm, {native}.mp4 or another video ending"
+        error = "missing"
+        message = f"looked for {native}.webm, {native}.mp4 or another video ending{reading.near(native)}"
         matching.count(MISSING, native)
-    rows.add(
+    reading.rows.add(
         native or f"{shown}:{number}",
         path,
         split,
@@ -192,6 +168,7 @@ def _add(
         group=native or None,
         error=error,
         message=message,
+        tries=[Try(one) for one in found if one not in videos.files.outside] if len(found) > 1 else None,
     )
 
 

@@ -8,26 +8,12 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from vidkit.data.sources.common import (
-    ANNOTATED,
-    FOUND,
-    MISSING,
-    TWICE,
-    UNANNOTATED,
-    AnnotationFile,
-    ClassLookup,
-    Roots,
-    Rows,
-    SourceResult,
-    annotation_files,
-    finish,
-    note,
-    plain,
-    read_annotation,
-)
-from vidkit.data.sources.files import FileIndex, Located, PathFinder, scan, split_of_folders, split_of_name
-from vidkit.data.sources.jsons import check_order, kind_of, label_map, parse_json
-from vidkit.data.sources.listfile import class_names
+from vidkit.data.sources.parts.finder import Located, PathFinder
+from vidkit.data.sources.parts.jsons import check_order, kind_of, label_map, parse_json
+from vidkit.data.sources.parts.reading import Reading, Roots
+from vidkit.data.sources.parts.rows import ANNOTATED, ENDING, FOUND, MISSING, TWICE, SourceResult, note, plain
+from vidkit.data.sources.parts.splits import split_of_folders, split_of_name
+from vidkit.data.sources.parts.texts import AnnotationFile, read_annotation
 from vidkit.data.tables import SPLITS, Matching
 from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
@@ -48,49 +34,36 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         AnnotationError: no annotation file, one that is not what it claims to be, or a class map in another order.
         ConfigError: a folder that cannot be read.
     """
-    matching = Matching(spec.name)
-    files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks)
-    annotations = annotation_files(files, roots)
-    lookup = ClassLookup(class_names(spec))
-    hashes: dict[str, str] = {}
-    named = [file for file in annotations if _NAME.fullmatch(file.path.name) and _split(file) is not None]
+    reading = Reading.begin(spec, roots, options)
+    named = [file for file in reading.annotations if _NAME.fullmatch(file.path.name) and file.split is not None]
     if not named:
         raise AnnotationError("no TinyVIRAT annotation file found", file=roots.folder, hint=_HINT)
-    version, chosen = _choose(named, spec.version, matching)
-    for file in annotations:
+    version, chosen, unused = _choose(named, reading)
+    for file in reading.annotations:
         if file.path.name.lower() == "class_map.json":
-            found = label_map(parse_json(read_annotation(file, hashes, matching), file), file)
-            check_order(found, lookup.names, file)
-    matching.annotation_files.extend(file.shown for file, _ in chosen)
-    rows = Rows(spec.name, matching)
-    finder = PathFinder.of(files, roots.folder)
-    claimed = bytearray(len(files.videos))
+            found = label_map(parse_json(reading.text(file), file, unique=True), file)
+            check_order(found, reading.lookup.names, file)
+    finder = PathFinder.of(reading.files, roots.folder)
+    claimed = bytearray(len(reading.files.videos))
+    reading.matching.annotation_files.extend(file.shown for file, _ in chosen)
     for file, (digest, records) in chosen:
-        hashes[file.shown] = digest
-        reader = _Records(file, version, files, finder, claimed, lookup, rows)
+        reading.hashes[file.shown] = digest
+        reader = _Records(file, version, finder, claimed, reading)
         for number, record in enumerate(records, start=1):
             reader.add(record, number)
-    for i, path in enumerate(files.videos):
-        if not claimed[i]:
-            matching.count(UNANNOTATED, display_path(path))
-    matching.layout = f"TinyVIRAT {version}"
-    table = finish(rows, spec, options)
-    return SourceResult(
-        table=table, matching=matching, classes=lookup.names, root=files.root, annotations=hashes, version=version
-    )
-
-
-def _split(file: AnnotationFile) -> str | None:
-    return split_of_name(file.path.stem)
+    reading.count_unclaimed(claimed.__getitem__)
+    reading.matching.layout = f"TinyVIRAT {version}"
+    return reading.end(version=version, understood=unused)
 
 
 _Loaded = tuple[AnnotationFile, tuple[str, list[Any]]]
 
 
-def _choose(named: Sequence[AnnotationFile], wanted: str | None, matching: Matching) -> tuple[str, list[_Loaded]]:
-    """(version, its files with digest and records): v1 is {"tubes": [...]}, v2 a list."""
+def _choose(named: Sequence[AnnotationFile], reading: Reading) -> tuple[str, list[_Loaded], list[str]]:
+    """(version, its files with digest and records, files of the other): v1 is {"tubes": [...]}, v2 a list."""
+    wanted, matching = reading.spec.version, reading.matching
     versions: dict[str, list[_Loaded]] = {}
-    for file in sorted(named, key=lambda file: (SPLITS.index(_split(file) or ""), file.shown)):
+    for file in sorted(named, key=lambda file: (SPLITS.index(file.split or ""), file.shown)):
         hashes: dict[str, str] = {}
         value = parse_json(read_annotation(file, hashes, Matching(matching.source)), file)
         version, records = ("v1", value.get("tubes")) if isinstance(value, dict) else ("v2", value)
@@ -110,11 +83,12 @@ def _choose(named: Sequence[AnnotationFile], wanted: str | None, matching: Match
             hint=_HINT,
         )
     version = wanted if wanted is not None else min(versions)
+    unused = [file.shown for other in versions if other != version for file, _ in versions[other]]
     for other in sorted(set(versions) - {version}):
         names = ", ".join(file.shown for file, _ in versions[other])
         why = "as the spec asks" if wanted is not None else 'set version = "v2" in the spec for the other'
         matching.notes.append(f"both releases were found; {version} is used ({why}); not read: {names}")
-    return version, versions[version]
+    return version, versions[version], unused
 
 
 class _Records:
@@ -124,21 +98,20 @@ class _Records:
         self,
         file: AnnotationFile,
         version: str,
-        files: FileIndex,
         finder: PathFinder,
         claimed: bytearray,
-        lookup: ClassLookup,
-        rows: Rows,
+        reading: Reading,
     ) -> None:
-        split = _split(file)
+        split = file.split
         assert split is not None
         self.split = split
         self.shown = file.shown
         self.beside = posixpath.dirname(file.shown).split("/")
         # the labels of v2's test split are withheld
         self.labelled = not (split == "test" and version == "v2")
-        self.files, self.finder, self.claimed = files, finder, claimed
-        self.lookup, self.rows = lookup, rows
+        self.finder, self.claimed = finder, claimed
+        self.files, self.lookup, self.rows = reading.files, reading.lookup, reading.rows
+        self.near = reading.near
 
     def add(self, record: Any, number: int) -> None:
         matching = self.rows.matching
@@ -165,13 +138,19 @@ class _Records:
         if path is not None and located.video is not None:
             self.claimed[located.video] = 1
             matching.count(FOUND)
+            if located.how == "ending":
+                matching.count(ENDING, f"{given} -> {display_path(path)}")
             if located.others:
                 matching.count(TWICE, f"{given}: {display_path(path)} and {located.others} more")
             if path in self.files.outside:
                 fault("unsafe-path", "path", f"{given!r} is a link that leads out of the source folder")
                 path = None
         elif given is not None and not faults:
-            fault("missing", "path", f"no file {given!r} under a folder of the {self.split} split")
+            text = f"no file {given!r} under a folder of the {self.split} split"
+            if located.how == "ambiguous":
+                some = ", ".join(display_path(self.files.videos[i]) for i in located.near)
+                text = f"{located.others} files could be {given!r}, and nothing tells which: {some}"
+            fault("missing", "path", text + (self.near(given) if located.how == "missing" else ""))
             matching.count(MISSING, plain(given))
         error, message = faults[0] if faults else (None, None)
         if any(code == "unsafe-path" for code, _ in faults):  # the fault to know about, whatever else is wrong
@@ -194,7 +173,7 @@ class _Records:
 
     def _locate(self, given: str) -> Located:
         def accept(prefix: str) -> bool:
-            return split_of_folders(prefix.split("/")) in (self.split, None)
+            return split_of_folders(prefix.split("/"), split_of_name) in (self.split, None)
 
         def rank(prefix: str) -> int:
             # nearest to the annotation file first: v1 and v2 can lie side by side

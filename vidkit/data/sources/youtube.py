@@ -5,12 +5,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from vidkit.data.sources.common import ClassLookup
-from vidkit.data.sources.files import FileIndex, split_of_folders, split_of_name
+from vidkit.data.sources.parts.classes import ClassLookup
+from vidkit.data.sources.parts.endings import says_nothing, stem_of
+from vidkit.data.sources.parts.files import FileIndex
+from vidkit.data.sources.parts.splits import split_of_folder, split_of_folders
 
 # an id has 11 characters, any of which can be "-" or "_": only the lengths tell where it ends
 _NAME = re.compile(r"([A-Za-z0-9_-]{11})(?:_([0-9]{6})_([0-9]{6}))?")
 _ID = re.compile(r"[A-Za-z0-9_-]{11}")
+
+# as other downloaders write them: seconds without zeros in front or with fractions, or the start alone
+_SECONDS = r"([0-9]{1,6})(?:\.[0-9]{1,6})?"
+_LOOSE = re.compile(rf"([A-Za-z0-9_-]{{11}})_{_SECONDS}(?:_{_SECONDS})?")
 
 #: folders that hold videos without being a class
 _CONTAINERS = frozenset({"videos", "video", "clips", "data", "compress", "replacement"})
@@ -33,6 +39,38 @@ def parse_name(stem: str) -> ClipName | None:
         return None
     youtube_id, start, end = match.groups()
     return ClipName(youtube_id, None if start is None else f"{start}_{end}")
+
+
+def native_of(name: ClipName) -> str:
+    """The clip id that such a file's name gives."""
+    return name.youtube_id if name.times is None else f"{name.youtube_id}_{name.times}"
+
+
+class LooseName(NamedTuple):
+    """A name whose times are written otherwise: it counts only where an annotation has the same times."""
+
+    youtube_id: str
+    start_s: int
+    end_s: int | None
+
+
+def parse_loose(stem: str) -> LooseName | None:
+    """A file name that is none by `parse_name`.
+
+    >>> parse_loose("-bCdEfGhI_K_12_22")
+    LooseName(youtube_id='-bCdEfGhI_K', start_s=12, end_s=22)
+    """
+    match = _LOOSE.fullmatch(stem)
+    if match is None:
+        return None
+    youtube_id, start, end = match.groups()
+    return LooseName(youtube_id, int(start), None if end is None else int(end))
+
+
+def is_clip_name(path: str) -> bool:
+    """Whether a file is named as a Kinetics clip, whatever its ending."""
+    stem = stem_of(path)
+    return says_nothing(path) and (parse_name(stem) is not None or parse_loose(stem) is not None)
 
 
 def is_youtube_id(text: str) -> bool:
@@ -73,9 +111,25 @@ class Folders:
         above = parts[:-1] if label is not None else parts
         split = split_of_folders(above)
         is_class = bool(parts) and (
-            label is not None or (split_of_name(parts[-1]) is None and parts[-1].lower() not in _CONTAINERS)
+            label is not None or (split_of_folder(parts[-1]) is None and parts[-1].lower() not in _CONTAINERS)
         )
         return Folder(label, split, is_class)
+
+
+class Fit(NamedTuple):
+    """A video that an annotation row may mean. In order of trust: smaller comes first."""
+
+    outside: bool
+    """A link that leads out of the source folder, which is not opened."""
+    form: int
+    """How its name says the times; see below."""
+    other_class: bool
+    """Lies in no folder that is named as the row's label."""
+    video: int
+
+
+#: forms of `Fit`
+TIMED, TIMED_LOOSELY, START_ALONE, BARE = range(4)
 
 
 class YoutubeIndex:
@@ -86,9 +140,14 @@ class YoutubeIndex:
         self.folders = Folders(lookup)
         self.claimed = bytearray(len(files.videos))
         self._by_id: dict[str, int | list[int]] = {}
+        self._loose: dict[str, list[tuple[LooseName, int]]] = {}
+        self._rest: dict[str, str] | None = None
         for i, path in enumerate(files.videos):
-            name = parse_name(stem_of(path))
+            stem = stem_of(path)
+            name = parse_name(stem)
             if name is None:
+                if (loose := parse_loose(stem)) is not None:
+                    self._loose.setdefault(loose.youtube_id, []).append((loose, i))
                 continue
             before = self._by_id.setdefault(name.youtube_id, i)
             if isinstance(before, list):
@@ -97,12 +156,22 @@ class YoutubeIndex:
                 self._by_id[name.youtube_id] = [before, i]
 
     def all_of(self, youtube_id: str) -> list[int]:
-        """Every video of that id, in sorted order of paths."""
+        """Every video of that id whose name is of the usual form, in sorted order of paths."""
         found = self._by_id.get(youtube_id)
         return [] if found is None else [found] if isinstance(found, int) else found
 
-    def find(self, youtube_id: str, times: str | None, label: str | None) -> tuple[int | None, int]:
-        """(the video for an annotation row or None, how many more fit); all that fit are claimed.
+    def near(self, youtube_id: str) -> str | None:
+        """A file that carries the id, but is not what was looked for; an unfinished download is one, too."""
+        others = self.all_of(youtube_id) or [i for _, i in self._loose.get(youtube_id, ())]
+        if others:
+            return f"{stem_of(self.files.videos[others[0]])} is there, with other times"
+        if self._rest is None:
+            names = ((path[path.rfind("/") + 1 :], path) for path in reversed(self.files.rest))
+            self._rest = {name[:11]: name for name, _ in names if not name[11:12].isalnum()}
+        return f"{self._rest[youtube_id]} is there" if youtube_id in self._rest else None
+
+    def find(self, youtube_id: str, times: str | None, label: str | None) -> list[Fit]:
+        """The videos that an annotation row may mean, the first to try first; all of them are claimed.
 
         A file with other times in its name is another clip of the same YouTube video. Of several that fit, the
         one with times in its name comes first, then the one in a folder named as its label, then sorted order.
@@ -114,10 +183,16 @@ class YoutubeIndex:
             assert name is not None
             if times is None or name.times is None or name.times == times:
                 self.claimed[i] = 1
-                fitting.append((name.times is None, self.folders.of(path).label != label, i))
-        return (min(fitting)[2], len(fitting) - 1) if fitting else (None, 0)
+                fitting.append(self._fit(i, BARE if name.times is None else TIMED, label))
+        if times is not None and youtube_id in self._loose:
+            start, end = map(int, times.split("_"))
+            for loose, i in self._loose[youtube_id]:
+                if loose.start_s == start and loose.end_s in (end, None):
+                    self.claimed[i] = 1
+                    form = START_ALONE if loose.end_s is None else TIMED_LOOSELY
+                    fitting.append(self._fit(i, form, label))
+        return sorted(fitting) if len(fitting) > 1 else fitting
 
-
-def stem_of(path: str) -> str:
-    """File name without folder and ending."""
-    return path[path.rfind("/") + 1 : path.rfind(".")]
+    def _fit(self, video: int, form: int, label: str | None) -> Fit:
+        path = self.files.videos[video]
+        return Fit(path in self.files.outside, form, self.folders.of(path).label != label, video)

@@ -1,21 +1,22 @@
-"""What every reader shares: where to look, how rows are collected, and what is planned of them."""
+"""Clip rows under construction, what is planned of them, and what a reader hands back."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidkit.data.manifests import source_classes
-from vidkit.data.sources.files import FileIndex, scan, split_of_name
-from vidkit.data.tables import ClipRows, Matching
-from vidkit.errors import AnnotationError, ConfigError, display_path
+from vidkit.data.paths import text_to_path
+from vidkit.data.tables import TRIES_FIELD, ClipRows, Matching, Try
+from vidkit.errors import display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 #: headings of `Matching.counts` that several readers share
@@ -24,21 +25,10 @@ FOUND = "annotated and found"
 MISSING = "annotated but missing"
 UNANNOTATED = "present but unannotated"
 TWICE = "matched twice (the first is used)"
+COPIES = "matched twice (the first that can be used is)"
 SUFFIX = "paths matched by their last parts"
+ENDING = "videos under another ending than annotated"
 PLANNED = "planned"
-
-_EMPTY = "download it again, or move it away"
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Roots:
-    """The folders that were given for one source."""
-
-    folder: Path
-    annotations: tuple[Path, ...] = ()
-    """Folders or files with annotations that do not lie beside the videos."""
-    kinetics: Path | None = None
-    """For Mini-Kinetics: the Kinetics folder, with the CSV and perhaps the videos."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +36,7 @@ class SourceResult:
     """What a reader found: the clip table and everything that explains it."""
 
     table: pa.Table
-    """`CLIP_SCHEMA`, sorted by clip_id."""
+    """`CLIP_SCHEMA`, sorted by clip_id; and `TRIES_FIELD` where a clip has several files."""
     matching: Matching
     classes: tuple[str, ...]
     root: Path
@@ -71,109 +61,6 @@ def note(file: str, row: int | None, field_name: str | None, text: str, *, unit:
     where += f", field {field_name!r}" if field_name else ""
     line = " ".join(plain(f"{where}: {text}").split())
     return line if len(line) <= 300 else line[:299] + "…"
-
-
-class ClassLookup:
-    """Class names as annotations and folders spell them: exact, else without case, spaces and punctuation."""
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self._exact = {name: name for name in names}
-        self._loose: dict[str, str | None] = {}
-        for name in names:
-            key = self._key(name)
-            self._loose[key] = name if key not in self._loose else None  # None: two classes, so no guess
-        self._cache: dict[str, str | None] = {}
-
-    @staticmethod
-    def _key(name: str) -> str:
-        return "".join(char for char in name.casefold() if char.isalnum())
-
-    def find(self, name: str) -> str | None:
-        """The class that `name` means, or None."""
-        if name not in self._cache:
-            self._cache[name] = self._exact.get(name) or self._loose.get(self._key(name))
-        return self._cache[name]
-
-
-@dataclass(frozen=True, slots=True)
-class AnnotationFile:
-    path: Path
-    shown: str
-    """Name in reports and messages: the same wherever the dataset lies."""
-
-
-def annotation_files(index: FileIndex, roots: Roots) -> list[AnnotationFile]:
-    """Every file that could hold annotations: beside the videos, then in the extra folders.
-
-    Raises:
-        ConfigError: an extra folder that is not there.
-    """
-    found = {str(index.root / text): AnnotationFile(index.root / text, display_path(text)) for text in index.texts}
-    shown = {file.shown for file in found.values()}
-    for given in roots.annotations:
-        if given.is_dir():
-            paths = [given / text for text in scan(given, Matching("annotations")).texts]
-        elif given.is_file():
-            paths = [given]
-        else:
-            raise ConfigError("no such annotation folder or file", file=given)
-        for path in paths:
-            real = str(path.resolve())
-            if real in found:
-                continue
-            name = display_path(path.name if path == given else path.relative_to(given).as_posix())
-            while name in shown:  # the same name in two places
-                name = f"{display_path(given.resolve().name)}/{name}"
-            shown.add(name)
-            found[real] = AnnotationFile(path, name)
-    return list(found.values())
-
-
-def read_annotation(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -> str:
-    """The text of an annotation file; its sha256 goes into `hashes`, its name into the report.
-
-    Raises:
-        AnnotationError: it cannot be read, is empty, or is not UTF-8.
-    """
-    try:
-        data = file.path.read_bytes()
-    except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", file=file.path) from error
-    if not data.strip():
-        raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
-    if b"\0" in data:  # UTF-16, or blocks that were never written
-        row = data[: data.index(b"\0")].count(b"\n") + 1
-        hint = "download it again, or save it as UTF-8"
-        raise AnnotationError("a NUL byte, so this is no plain text", file=file.path, row=row, hint=hint)
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise AnnotationError(
-            f"not UTF-8 text (byte 0x{data[error.start]:02x} at position {error.start})",
-            file=file.path,
-            row=data[: error.start].count(b"\n") + 1,
-            hint="save the file as UTF-8",
-        ) from error
-    hashes[file.shown] = hashlib.sha256(data).hexdigest()
-    matching.annotation_files.append(file.shown)
-    return text
-
-
-def head(file: AnnotationFile, nbytes: int = 16384) -> str:
-    """The first lines of a file, to see what it is.
-
-    Raises:
-        AnnotationError: it cannot be read; or it is empty, and its name says that it lists a split.
-    """
-    try:
-        with file.path.open("rb") as stream:
-            text = stream.read(nbytes).decode("utf-8-sig", "replace")
-    except OSError as error:
-        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", file=file.path) from error
-    if not text.strip() and split_of_name(file.path.stem) is not None:
-        raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
-    return text
 
 
 @dataclass(slots=True)
@@ -207,22 +94,31 @@ class Rows:
         end_s: float | None = None,
         error: str | None = None,
         message: str | None = None,
-    ) -> None:
-        """Append one clip. `split` is the source's own name for it.
+        tries: list[Try] | None = None,
+        again: Literal["error", "copy", "clip"] = "error",
+    ) -> int | None:
+        """Append one clip; returns its row, or None where it adds none. `split` is the source's own name for it.
 
         The same clip in two splits is planned twice (a leak that the merge reports). Twice in one split of one
         file is an error of the second row; in two annotation files that agree it is one clip. Where the files
         are the plan, `unit` is "file" and `file` the video.
+
+        Args:
+            tries: files to try one after another, `path` first, where there are several.
+            again: what a second video of one native id is: an "error", a further "copy" to try if its labels are
+                the same, or a "clip" of its own.
         """
         unique = native_id
         if native_id in self._first:
             before = [self._first[native_id], *self._again.get(native_id, [])]
             same = next((i for i in before if self.clips.split[i] == split), None)
-            if same is not None:
+            if same is not None and again == "copy" and error is None and self._is_copy(same, path, labels):
+                return None
+            if same is not None and again != "clip":
                 there = self._files[self._file_of[same]]
                 if there != file and self.clips.labels[same] == labels and unit != "file":
                     self.matching.count("annotated alike in two files (planned once)", native_id)
-                    return
+                    return None
                 if error is None or error == "missing":
                     error = "duplicate-row"
                     at = there if unit == "file" else f"{there}, {unit} {self._row_of[same]}"
@@ -237,6 +133,20 @@ class Rows:
         self._file_of.append(len(self._files) - 1)
         self._row_of.append(row)
         self.clips.add(unique, path, split, labels, group, start_s, end_s, error, message)
+        row_number = len(self.clips) - 1
+        if tries is not None:
+            self.clips.tries[row_number] = tries
+        return row_number
+
+    def _is_copy(self, row: int, path: str | None, labels: list[str]) -> bool:
+        """Whether `path` holds the same clip as `row`; then it is tried after the files that are there."""
+        first = self.clips.path[row]
+        if path is None or first is None or self.clips.labels[row] != labels or self.clips.error[row] is not None:
+            return False
+        tries = self.clips.tries.setdefault(row, [Try(text_to_path(first))])
+        tries.append(Try(path))
+        self.matching.count(COPIES, f"{display_path(tries[0].path)}: {display_path(path)}")
+        return True
 
 
 def finish(
@@ -286,6 +196,8 @@ def finish(
     if part is not None:
         table = keep(_share(table, part, options.seed), f"outside the share of {part:g}")
     matching.count(PLANNED, by=table.num_rows)
+    if TRIES_FIELD.name in table.column_names and table[TRIES_FIELD.name].null_count == table.num_rows:
+        table = table.drop_columns([TRIES_FIELD.name])
     return table.sort_by("clip_id").combine_chunks()
 
 

@@ -4,22 +4,36 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from typing import Any
 
-from vidkit.data.sources.common import AnnotationFile
+from vidkit.data.sources.parts.texts import AnnotationFile
 from vidkit.errors import AnnotationError
 
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-def parse_json(text: str, file: AnnotationFile) -> Any:
+def parse_json(text: str, file: AnnotationFile, *, unique: bool = False) -> Any:
     """The value of a JSON text.
+
+    Args:
+        unique: refuse a key that stands twice in an object, of which JSON readers keep the last.
 
     Raises:
         AnnotationError: malformed, with the line, the column and the record that it happened in.
     """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            twice, _ = Counter(key for key, _ in pairs).most_common(1)[0]
+            raise AnnotationError(
+                f"the key {twice[:80]!r} stands twice in one object", file=file.path, hint="keep one of the two"
+            )
+        return found
+
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=once if unique else None)
     except json.JSONDecodeError as error:
         record = _record_at(text, error.pos)
         within = f", in record {record}" if record else ""
@@ -48,7 +62,7 @@ def _record_at(text: str, position: int) -> int | None:
         record += 1
         try:
             _, at = decoder.raw_decode(text, at)
-        except ValueError:
+        except (ValueError, RecursionError):
             return record
         if at > position:
             return record

@@ -1,0 +1,104 @@
+"""Lines of list files: a path, then numbers that are labels, or frames before labels, or frames alone."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, NamedTuple
+
+from vidkit.data.sources.parts.endings import VIDEO_ENDINGS
+
+# the path may hold spaces: it ends at the last video ending that only whole numbers follow
+_ENDINGS = "|".join(
+    sorted((re.escape(ending[1:]) for ending in VIDEO_ENDINGS), key=lambda text: (-len(text), text))
+)
+_NUMBERS = r"((?:[ \t,;]+-?[0-9]{1,9})*)[ \t]*"
+_LINE = re.compile(rf"(.*\.(?:{_ENDINGS})){_NUMBERS}", re.IGNORECASE)
+_VIDEO = re.compile(rf"\.(?:{_ENDINGS})(?![^\s,;])", re.IGNORECASE)
+_ANY_LINE = re.compile(rf"(.*?\S){_NUMBERS}")
+EXPECTED = "is no video path with whole numbers after it"
+
+
+class ListLine(NamedTuple):
+    row: int
+    path: str | None
+    """None: the line is no path with labels."""
+    ids: list[int]
+    text: str
+
+
+def parse_lines(
+    text: str,
+    is_file: Callable[[str], bool] = lambda path: False,
+    on_comment: Callable[[ListLine], None] = lambda line: None,
+) -> Iterator[ListLine]:
+    """Lines of a list file; empty lines and `#` comments are skipped.
+
+    Args:
+        is_file: whether a file of that name is there. Then `#shorts.mp4 3` is no comment, and a name without an
+            ending is a path.
+        on_comment: told of each comment that reads as a path with numbers.
+    """
+    for row, line in enumerate(text.split("\n"), start=1):
+        line = line.strip("\r\n")
+        if not line.strip():
+            continue
+        match = _LINE.fullmatch(line)
+        if match is None and (other := _ANY_LINE.fullmatch(line)) is not None and is_file(other.group(1)):
+            match = other
+        if line.startswith("#") and (match is None or not is_file(match.group(1))):
+            if match is not None:
+                on_comment(ListLine(row, match.group(1), [], line))
+            continue
+        if match is None:
+            yield ListLine(row, None, [], line)
+        else:
+            ids = [int(number) for number in re.split(r"[ \t,;]+", match.group(2)) if number]
+            yield ListLine(row, match.group(1), ids, line)
+
+
+def names_video(text: str) -> bool:
+    """Whether a line holds something that ends as a video does."""
+    return _VIDEO.search(text) is not None
+
+
+Form = Literal["labels", "start length", "length label", "start length label"]
+
+
+def form_of(rows: Sequence[Sequence[int]], ids: range, *, multi_label: bool) -> Form:
+    """What the numbers of a list mean, for the list as a whole.
+
+    VideoMAE's lists give a number of frames before the label (`path 250 3`), VideoMAEv2's a first frame and a
+    number of frames, -1 for all, before a label or instead of one (`path 0 -1`). Any other list gives labels. A
+    number that is no label tells; so does a second number where clips have one label each.
+
+    Args:
+        rows: the numbers of each line.
+        ids: what a label may be.
+    """
+    lengths = {len(numbers) for numbers in rows}
+    if len(lengths) != 1:
+        return "labels"
+    columns = list(zip(*rows, strict=True))
+    if len(columns) in (2, 3):
+        starts, counts = columns[0], columns[1]
+        frames = all(n >= 0 for n in starts) and all(n == -1 or n > 0 for n in counts)
+        told = -1 in counts or (not any(starts) and any(n not in ids for n in counts))
+        if len(columns) == 2 and frames and told:
+            return "start length"
+        labelled = 2 * sum(n in ids for n in columns[-1]) > len(rows)
+        if len(columns) == 3 and frames and labelled and (told or not (multi_label or any(starts))):
+            return "start length label"
+        some = all(n > 0 for n in columns[0])
+        if len(columns) == 2 and some and labelled and (not multi_label or any(n not in ids for n in columns[0])):
+            return "length label"
+    return "labels"
+
+
+def split_numbers(numbers: Sequence[int], form: Form) -> tuple[list[int], int]:
+    """(labels, first frame) of a line's numbers."""
+    if form == "labels":
+        return list(numbers), 0
+    if form == "length label":
+        return list(numbers[1:]), 0
+    return list(numbers[2:]), numbers[0]

@@ -1,0 +1,1 @@
+"""What the readers share: the walk, names and endings, texts, class names, and rows under construction."""

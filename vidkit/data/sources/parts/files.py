@@ -1,0 +1,228 @@
+"""What lies under a source's folder, found in one pass."""
+
+from __future__ import annotations
+
+import bisect
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from vidkit.data.sources.parts.endings import (
+    OTHER_ENDINGS,
+    PARTIAL_ENDINGS,
+    TEXT_ENDINGS,
+    VIDEO_ENDINGS,
+    ending_of,
+    looks_like_video,
+)
+from vidkit.data.tables import Matching
+from vidkit.errors import ConfigError, display_path
+
+#: annotation files are looked for at most so many folders deep; class folders can hold a text file a clip
+TEXT_DEPTH = 3
+
+_HIDDEN = "ignored: hidden files and folders"
+_PARTIAL = "ignored: unfinished downloads"
+_OTHER = "ignored: other files"
+
+
+@dataclass(frozen=True, slots=True)
+class FileIndex:
+    """Files under `root`, as sorted relative paths with `/` between the parts."""
+
+    root: Path
+    videos: list[str]
+    texts: list[str]
+    outside: frozenset[str] = frozenset()
+    """Videos that are links to somewhere outside the root: known, never opened."""
+    rest: tuple[str, ...] = ()
+    """Files that were not taken, but could be what an annotation means: unfinished downloads, and files whose
+    names do not say that they are videos."""
+    hidden: tuple[str, ...] = ()
+    """Hidden folders, which were not read."""
+
+    def adopt(self, paths: Iterable[str], matching: Matching) -> FileIndex:
+        """The index with some of `rest` among the videos, as an annotation names them."""
+        more = sorted(set(paths) & set(self.rest))
+        if not more:
+            return self
+        for path in more:
+            matching.uncount(_PARTIAL if ending_of(path) in PARTIAL_ENDINGS else _OTHER, display_path(path))
+        rest = tuple(path for path in self.rest if path not in set(more))
+        return replace(self, videos=sorted([*self.videos, *more]), rest=rest)
+
+    def __repr__(self) -> str:
+        return f"FileIndex({str(self.root)!r}, {len(self.videos)} videos, {len(self.texts)} texts)"
+
+
+def scan(
+    folder: Path,
+    matching: Matching,
+    *,
+    follow_symlinks: bool = False,
+    is_named: Callable[[str], bool] = lambda path: False,
+) -> FileIndex:
+    """Index videos and annotation files under `folder`; count what is left out in `matching`.
+
+    Every folder is read once, by its real place first, so that links cannot make a loop. Links that lead out of
+    the folder are not followed (folders) or kept apart (videos), unless `follow_symlinks`. Files are not opened
+    or stat'ed: 500,000 of them take seconds. Only where a name has no ending, or one that means nothing, the file
+    is a video if its name `is_named` as this source's videos are, or if it begins as one.
+
+    Raises:
+        ConfigError: `folder` is no folder, or cannot be read.
+    """
+    walk = _Walk(os.path.realpath(folder), matching, follow_symlinks)
+    try:
+        with os.scandir(walk.root):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"cannot read the folder of source {matching.source!r}: {error.strerror}", file=folder
+        ) from error
+    walk.run()
+    root = Path(walk.root)
+    rest = []
+    for path in walk.unsure:
+        if is_named(path) or looks_like_video(root / path):
+            walk.videos.append(path)
+        else:
+            rest.append(path)
+            walk.leave(_OTHER, path)
+    walk.videos.sort()
+    # a folder named as a video, with none inside, stands where a file should be: the build will say so
+    posing = []
+    for name in walk.posing:
+        inside = bisect.bisect_left(walk.videos, name + "/")
+        if inside == len(walk.videos) or not walk.videos[inside].startswith(name + "/"):
+            posing.append(name)
+    walk.videos = sorted(walk.videos + posing) if posing else walk.videos
+    walk.texts.sort()
+    for heading in (_HIDDEN, _PARTIAL, _OTHER):  # sorted: a report does not depend on the file system's order
+        for path in sorted(walk.left.get(heading, ())):
+            matching.count(heading, display_path(path))
+    return FileIndex(
+        root,
+        walk.videos,
+        walk.texts,
+        frozenset(walk.outside),
+        rest=tuple(sorted(rest + walk.left.get(_PARTIAL, []))),
+        hidden=tuple(sorted(walk.hidden)),
+    )
+
+
+class _Walk:
+    def __init__(self, root: str, matching: Matching, follow: bool) -> None:
+        self.root = root
+        self.matching = matching
+        self.follow = follow
+        self.videos: list[str] = []
+        self.texts: list[str] = []
+        self.outside: list[str] = []
+        self.posing: list[str] = []
+        self.unsure: list[str] = []
+        self.hidden: list[str] = []
+        self.left: dict[str, list[str]] = {}
+        self.links: list[tuple[str, str]] = []
+        self.real_parent: dict[str, str] = {}
+
+    def run(self) -> None:
+        folders = [("", self.root)]
+        seen: set[str] = set()
+        while True:
+            while folders:
+                prefix, real = folders.pop()
+                if real not in seen:
+                    seen.add(real)
+                    folders.extend(self.read(prefix, real))
+            if not self.links:
+                return
+            # linked folders come last: one that is also here under its own name keeps that name
+            self.links.sort(reverse=True)
+            prefix, real = self.links.pop()
+            if real in seen:
+                self.matching.count("links to folders that are read already (not followed)", display_path(prefix))
+            folders.append((prefix, real))
+
+    def read(self, prefix: str, real: str) -> list[tuple[str, str]]:
+        """File the entries of one folder; return its subfolders."""
+        subfolders: list[tuple[str, str]] = []
+        depth = prefix.count("/")
+        try:
+            entries = os.scandir(real)
+        except OSError:
+            self.matching.count("folders that cannot be read", display_path(prefix))
+            return []
+        with entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith("."):
+                    self.leave(_HIDDEN, prefix + name)
+                    if entry.is_dir(follow_symlinks=False):
+                        self.hidden.append(prefix + name)
+                elif entry.is_symlink():
+                    self.link(entry, prefix, real, depth)
+                elif entry.is_dir(follow_symlinks=False):
+                    subfolders.append((f"{prefix}{name}/", f"{real}/{name}"))
+                    if name[name.rfind(".") :].lower() in VIDEO_ENDINGS:
+                        self.posing.append(prefix + name)
+                else:
+                    self.file(prefix + name, depth)
+        return subfolders
+
+    def leave(self, heading: str, path: str) -> None:
+        self.left.setdefault(heading, []).append(path)
+
+    def file(self, path: str, depth: int) -> None:
+        ending = path[path.rfind(".") :].lower()
+        if ending in VIDEO_ENDINGS:
+            self.videos.append(path)
+            return
+        ending = ending_of(path)
+        if ending in PARTIAL_ENDINGS:
+            self.leave(_PARTIAL, path)
+        elif ending in TEXT_ENDINGS and depth <= TEXT_DEPTH:
+            self.texts.append(path)
+        elif ending in OTHER_ENDINGS or ending in TEXT_ENDINGS:
+            self.leave(_OTHER, path)
+        else:
+            self.unsure.append(path)
+
+    def link(self, entry: os.DirEntry[str], prefix: str, real: str, depth: int) -> None:
+        path = prefix + entry.name
+        try:
+            leads_to_folder = entry.is_dir()
+        except OSError:  # a link to itself, or into a folder that may not be read: no folder to go into
+            leads_to_folder = False
+        if leads_to_folder:
+            target = os.path.realpath(entry.path)
+            if self.follow or self.inside(target):
+                self.links.append((path + "/", target))
+            else:
+                self.matching.count("links to folders outside (not followed)", display_path(path))
+            return
+        before, unsure = len(self.videos), len(self.unsure)
+        self.file(path, depth)
+        if self.follow or len(self.videos) + len(self.unsure) == before + unsure:
+            return
+        if self.inside(self.target(entry, real)):
+            return
+        if len(self.unsure) > unsure:  # to know what it is, it would have to be opened
+            self.leave(_OTHER, self.unsure.pop())
+            return
+        self.outside.append(path)
+        self.matching.count("links to files outside (not opened)", display_path(path))
+
+    def inside(self, real: str) -> bool:
+        return real == self.root or real.startswith(self.root.rstrip("/") + "/")
+
+    def target(self, entry: os.DirEntry[str], real: str) -> str:
+        """realpath of a linked file; the folder's part is remembered, as thousands of links share it."""
+        parent, name = os.path.split(os.path.join(real, os.readlink(entry.path)))
+        if name in ("", ".", ".."):
+            return os.path.realpath(entry.path)
+        if parent not in self.real_parent:
+            self.real_parent[parent] = os.path.realpath(parent)
+        target = os.path.join(self.real_parent[parent], name)
+        return os.path.realpath(target) if os.path.islink(target) else target

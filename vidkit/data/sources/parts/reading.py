@@ -1,0 +1,120 @@
+"""How every reader begins and ends: the folder is walked, annotations are found; rows become a result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vidkit.data.sources.parts.classes import ClassLookup, class_names
+from vidkit.data.sources.parts.endings import stem_of
+from vidkit.data.sources.parts.files import FileIndex, scan
+from vidkit.data.sources.parts.rows import UNANNOTATED, Rows, SourceResult, finish
+from vidkit.data.sources.parts.texts import AnnotationFile, annotation_files, name_unread, read_annotation
+from vidkit.data.tables import Matching
+from vidkit.errors import display_path
+from vidkit.settings.encode import SourceOptions, SourceSpec
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Roots:
+    """The folders that were given for one source."""
+
+    folder: Path
+    annotations: tuple[Path, ...] = ()
+    """Folders or files with annotations that do not lie beside the videos."""
+    kinetics: Path | None = None
+    """For Mini-Kinetics: the Kinetics folder, with the CSV and perhaps the videos."""
+
+
+@dataclass(slots=True)
+class Reading:
+    """One source while it is read."""
+
+    spec: SourceSpec
+    roots: Roots
+    options: SourceOptions
+    files: FileIndex
+    annotations: list[AnnotationFile]
+    lookup: ClassLookup
+    matching: Matching
+    rows: Rows
+    hashes: dict[str, str] = field(default_factory=dict)
+    """Annotation file -> sha256, of those that were read."""
+    _rest: dict[str, str] | None = None
+    """Stem -> a file that was not taken."""
+
+    @classmethod
+    def begin(
+        cls,
+        spec: SourceSpec,
+        roots: Roots,
+        options: SourceOptions,
+        *,
+        classes: Sequence[str] | None = None,
+        is_named: Callable[[str], bool] = lambda path: False,
+    ) -> Reading:
+        """Walk the folder and find what could hold annotations.
+
+        Args:
+            classes: class names, by default those of the spec.
+            is_named: whether a file without an ending is named as this source's videos are.
+
+        Raises:
+            AnnotationError: the spec names no classes.
+            ConfigError: a folder that cannot be read, or is not there.
+        """
+        matching = Matching(spec.name)
+        files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks, is_named=is_named)
+        return cls(
+            spec=spec,
+            roots=roots,
+            options=options,
+            files=files,
+            annotations=annotation_files(files, roots.annotations),
+            lookup=ClassLookup(class_names(spec) if classes is None else classes),
+            matching=matching,
+            rows=Rows(spec.name, matching),
+        )
+
+    def text(self, file: AnnotationFile) -> str:
+        """See `read_annotation`."""
+        return read_annotation(file, self.hashes, self.matching)
+
+    def near(self, path: str) -> str:
+        """For a message that a video is missing: the file of that stem that is there but cannot be it, if any."""
+        if self._rest is None:
+            self._rest = {stem_of(rest): rest for rest in reversed(self.files.rest)}
+        rest = self._rest.get(stem_of(path))
+        return f"; {display_path(rest)} is there" if rest is not None else ""
+
+    def count_unclaimed(self, claimed: Callable[[int], object]) -> None:
+        """Count the videos (by their position) that no annotation took."""
+        for i, path in enumerate(self.files.videos):
+            if not claimed(i):
+                self.matching.count(UNANNOTATED, display_path(path))
+
+    def end(
+        self,
+        *,
+        classes: tuple[str, ...] | None = None,
+        only: Iterable[str] | None = None,
+        part: float | None = None,
+        version: str | None = None,
+        understood: Iterable[str] = (),
+    ) -> SourceResult:
+        """The result: planned rows (see `finish`), and a note of annotation files that told nothing.
+
+        Args:
+            classes: of the source, by default all of the class list.
+            understood: annotation files that were left out knowingly, by their shown names.
+        """
+        name_unread(self.annotations, [*self.hashes, *understood], self.matching)
+        return SourceResult(
+            table=finish(self.rows, self.spec, self.options, only=only, part=part),
+            matching=self.matching,
+            classes=self.lookup.names if classes is None else classes,
+            root=self.files.root,
+            annotations=self.hashes,
+            version=self.spec.version if version is None else version,
+        )

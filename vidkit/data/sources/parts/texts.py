@@ -1,0 +1,170 @@
+"""Annotation files as text: which there are, in which encoding, and where their columns end."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+from vidkit.data.sources.parts.files import FileIndex, scan
+from vidkit.data.sources.parts.splits import split_of_name
+from vidkit.data.tables import Matching
+from vidkit.errors import AnnotationError, ConfigError, display_path
+
+_EMPTY = "download it again, or move it away"
+
+#: bytes that a text begins with -> its encoding; UTF-32's begin as UTF-16's
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+#: texts that are beside many datasets, and no tables
+_PROSE = frozenset({"readme", "license", "licence", "copying", "citation", "changelog", "requirements"})
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationFile:
+    path: Path
+    shown: str
+    """Name in reports and messages: the same wherever the dataset lies."""
+
+    @property
+    def split(self) -> str | None:
+        """The split that its name says."""
+        return split_of_name(PurePath(self.shown).stem)
+
+    @property
+    def ending(self) -> str:
+        return self.path.suffix.lower()
+
+
+def annotation_files(index: FileIndex, given: Iterable[Path]) -> list[AnnotationFile]:
+    """Every file that could hold annotations: beside the videos, then in the extra folders and files `given`.
+
+    Raises:
+        ConfigError: an extra folder that is not there.
+    """
+    found = {str(index.root / text): AnnotationFile(index.root / text, display_path(text)) for text in index.texts}
+    shown = {file.shown for file in found.values()}
+    for place in given:
+        if place.is_dir():
+            paths = [place / text for text in scan(place, Matching("annotations")).texts]
+        elif place.is_file():
+            paths = [place]
+        else:
+            raise ConfigError("no such annotation folder or file", file=place)
+        for path in paths:
+            real = str(path.resolve())
+            if real in found:
+                continue
+            name = display_path(path.name if path == place else path.relative_to(place).as_posix())
+            while name in shown:  # the same name in two places
+                name = f"{display_path(place.resolve().name)}/{name}"
+            shown.add(name)
+            found[real] = AnnotationFile(path, name)
+    return list(found.values())
+
+
+def read_annotation(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -> str:
+    """The text of an annotation file; its sha256 goes into `hashes`, its name into the report.
+
+    Raises:
+        AnnotationError: it cannot be read, is empty, or is neither UTF-8 nor UTF-16.
+    """
+    data = _read(file)
+    if not data.strip():
+        raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
+    encoding = _encoding(data)
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        name = "UTF-8" if encoding.startswith("utf-8") else encoding.upper()
+        raise AnnotationError(
+            f"not {name} text (byte 0x{data[error.start]:02x} at position {error.start})",
+            file=file.path,
+            row=data[: error.start].decode(encoding, "ignore").count("\n") + 1,
+            hint="save the file as UTF-8",
+        ) from error
+    if "\0" in text:  # blocks that were never written
+        row = text[: text.index("\0")].count("\n") + 1
+        hint = "download it again, or save it as UTF-8"
+        raise AnnotationError("a NUL byte, so this is no plain text", file=file.path, row=row, hint=hint)
+    if not text.strip():
+        raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
+    hashes[file.shown] = hashlib.sha256(data).hexdigest()
+    matching.annotation_files.append(file.shown)
+    return text
+
+
+def head(file: AnnotationFile, nbytes: int = 16384) -> str:
+    """The first lines of a file, to see what it is.
+
+    Raises:
+        AnnotationError: it cannot be read; or it is empty, and its name says that it lists a split.
+    """
+    data = _read(file, nbytes)
+    text = data.decode(_encoding(data), "replace")
+    if not text.strip() and split_of_name(file.path.stem) is not None:
+        raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
+    return text
+
+
+def _read(file: AnnotationFile, nbytes: int = -1) -> bytes:
+    try:
+        with file.path.open("rb") as stream:
+            return stream.read(nbytes)
+    except OSError as error:
+        raise AnnotationError(f"cannot read the annotation file: {error.strerror}", file=file.path) from error
+
+
+def _encoding(data: bytes) -> str:
+    """By the mark at the beginning; without one, UTF-16 shows as every second byte being NUL."""
+    for mark, name in _MARKS:
+        if data.startswith(mark):
+            return name
+    start = data[:64]
+    start = start[: len(start) // 2 * 2]
+    for name, zeros, letters in (("utf-16-le", start[1::2], start[::2]), ("utf-16-be", start[::2], start[1::2])):
+        if len(start) >= 8 and not any(zeros) and all(letters):
+            return name
+    return "utf-8"
+
+
+def columns_of(file: AnnotationFile, known: Iterable[str]) -> tuple[list[str], str]:
+    """(columns of the file's first line, in small letters; what stands between them).
+
+    Of comma, semicolon and tab the one that gives most of the `known` columns, as spreadsheets write all three.
+    """
+    return split_header(next(iter(head(file).replace("\0", "").splitlines()), ""), known)
+
+
+def split_header(line: str, known: Iterable[str]) -> tuple[list[str], str]:
+    """See `columns_of`."""
+    wanted = set(known)
+    best: tuple[list[str], str] = ([], ",")
+    most = -1
+    for delimiter in ",;\t|":
+        try:
+            columns = [name.strip().lower() for name in next(csv.reader([line], delimiter=delimiter), [])]
+        except csv.Error:  # a first line of a hundred kilobytes
+            continue
+        if len(wanted & set(columns)) > most:
+            best, most = (columns, delimiter), len(wanted & set(columns))
+    return best
+
+
+def name_unread(files: Iterable[AnnotationFile], used: Iterable[str], matching: Matching) -> None:
+    """Note the annotation files that told nothing: a misspelled header must not pass for no annotations."""
+    taken = set(used)
+    unread = [file.shown for file in files if file.shown not in taken and file.path.stem.lower() not in _PROSE]
+    if unread:
+        more = f" and {len(unread) - 5:,} more" if len(unread) > 5 else ""
+        matching.notes.append(f"not understood, so not read: {', '.join(unread[:5])}{more}")
