@@ -67,6 +67,12 @@ def run(
             rich_help_panel=_SOURCES,
         ),
     ] = None,
+    ids_from: Annotated[
+        int,
+        typer.Option(
+            help="The first label id in list files: 0 or 1.", min=0, max=1, rich_help_panel=_SOURCES
+        ),
+    ] = 0,
     kinetics_classes: Annotated[
         str, typer.Option(help="all or minikinetics-200", rich_help_panel=_SOURCES)
     ] = "all",
@@ -117,7 +123,11 @@ def run(
         typer.Option(help="Build only N of the planned clips.", min=1, show_default=False),
     ] = None,
     strict: Annotated[
-        bool, typer.Option(help="Exit 1 where a count differs from the published one.", rich_help_panel=_CHECKS)
+        bool,
+        typer.Option(
+            help="Exit 1 where a count differs from the published one, or spellings make one class.",
+            rich_help_panel=_CHECKS,
+        ),
     ] = False,
     forbid_leaks: Annotated[
         bool, typer.Option(help="Exit 1 where a video is in two splits.", rich_help_panel=_CHECKS)
@@ -166,7 +176,7 @@ def run(
     from vidkit.cli.datasets import plan_report
     from vidkit.data.build.build import Interrupted
     from vidkit.data.build.planned import build, check_transcoder
-    from vidkit.data.plan.planning import Request, choose_spec, prepare
+    from vidkit.data.plan.planning import Request, choose_spec, prepare, refuse_doubts
     from vidkit.settings import SourceOptions
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
@@ -181,6 +191,7 @@ def run(
             kinetics_fraction=kinetics_fraction,
             present_only=present_only,
             follow_symlinks=follow_symlinks,
+            ids_from=ids_from,  # type: ignore[arg-type]  # likewise
             seed=seed,
         ),
         size=size,
@@ -203,6 +214,8 @@ def run(
     )
     if not as_json:
         plan_report.print_plan(prepared, log)
+    if strict:
+        refuse_doubts(prepared)
     if forbid_leaks and prepared.plan.leaks:
         leak = prepared.plan.leaks[0]
         raise BuildError(
@@ -292,7 +305,7 @@ def _reasons(built: Built, *, strict: bool, forbid_leaks: bool, max_failures: fl
 
 
 def _finish_dry_run(prepared: Prepared, *, strict: bool, as_json: bool) -> int:
-    from vidkit.data.plan.planning import leak_dict, reconciliation
+    from vidkit.data.plan.planning import leak_dict, reconciliation, unusable
 
     rows = reconciliation(prepared)
     unlike = [row for row in rows if row["planned"] != row["expected"]]
@@ -303,6 +316,7 @@ def _finish_dry_run(prepared: Prepared, *, strict: bool, as_json: bool) -> int:
                 "dry_run": True,
                 "name": prepared.spec.name,
                 "planned": prepared.table.num_rows,
+                "errors": {item["error"]: item["clips"] for item in unusable(prepared.table)},
                 "classes": len(plan.label_map.names),
                 "label_map_sha256": plan.label_map.sha256,
                 "sources": {m.source: {"layout": m.layout, **m.counts, "notes": m.notes} for m in plan.matching},

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vidkit.data.build.build import Built
-from vidkit.data.plan.planning import Prepared, reconciliation
+from vidkit.data.plan.planning import Prepared, reconciliation, unusable
 from vidkit.errors import CLIP_ERRORS, display_path
 
 _SHOWN = 5
@@ -34,6 +34,10 @@ def print_plan(prepared: Prepared, console: Console) -> None:
         f"[bold]plan[/bold]  {prepared.table.num_rows:,} clips, {len(names):,} classes "
         f"({plan.label_map.rule}, label map {plan.label_map.sha256[:12]})"
     )
+    for item in unusable(prepared.table):
+        what = f"{item['clips']:,} clips cannot be used: {CLIP_ERRORS[item['error']]}"
+        example = f"  [dim]e.g. {escape(item['example'])}[/dim]"
+        console.print(f"  [red]{item['error']}[/red] {what}{example}")
     for note in plan.absent.notes:
         console.print(f"  [yellow]note:[/yellow] {escape(note)}")
     for folded in plan.folded[:_SHOWN]:

@@ -27,7 +27,7 @@ from vidkit.data.build.state import BuildState, differences, lock
 from vidkit.data.plan.layout import Slot, slots
 from vidkit.data.progress import Progress
 from vidkit.data.shards import ShardFacts
-from vidkit.data.tables import LEDGER_SCHEMA
+from vidkit.data.tables import LEDGER_SCHEMA, TRIES_FIELD
 from vidkit.errors import BuildError
 from vidkit.files import write_whole
 from vidkit.settings.encode import EncodeSettings
@@ -222,6 +222,7 @@ def _write_ledger(
         if shard:
             facts.append(shard)
         made = pa.Table.from_pylist(outcomes, schema=_OUTCOME_SCHEMA)
+        rows = _with_used_paths(rows, outcomes)
         columns = [made[n] if n in made.column_names else rows[n] for n in LEDGER_SCHEMA.names]
         parts.append(pa.table(columns, schema=LEDGER_SCHEMA))
     ledger = pa.concat_tables(parts) if parts else LEDGER_SCHEMA.empty_table()
@@ -232,6 +233,18 @@ def _write_ledger(
     part.replace(out / folder.CLIPS_PARQUET)
     shards.write_json(out / folder.SHARDS_JSON, [asdict(shard) for shard in facts])
     return ledger, facts
+
+
+def _with_used_paths(rows: pa.Table, outcomes: list[dict[str, Any]]) -> pa.Table:
+    """Plan rows with the file that each clip was made from, where it was not the first of several."""
+    if TRIES_FIELD.name not in rows.column_names:
+        return rows
+    planned = zip(outcomes, rows["path"].to_pylist(), rows[TRIES_FIELD.name].to_pylist(), strict=True)
+    paths = [
+        outcome["path"] if outcome.get("path") in [one["path"] for one in tries or ()] else path
+        for outcome, path, tries in planned
+    ]
+    return rows.set_column(rows.schema.get_field_index("path"), rows.schema.field("path"), [paths])
 
 
 def _hashes(out: Path) -> dict[str, str]:

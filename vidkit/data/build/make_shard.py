@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from vidkit.data import shards
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
 from vidkit.data.shards import ShardFacts, ShardWriter
 from vidkit.data.tables import SAMPLE
+from vidkit.errors import clean_message
 from vidkit.settings.encode import EncodeSettings
 
 #: Columns of the ledger that are known only once a clip was made.
@@ -38,6 +39,12 @@ OUTCOME = (
     "source_frames",
     "source_width",
     "source_height",
+)
+
+
+_TRIMMED = (
+    "the file is no longer than one segment, and several segments of this id are annotated: nothing tells which "
+    "of them it is"
 )
 
 
@@ -106,37 +113,65 @@ def make_shard(
 
 def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:
     """(outcome columns and key, the stored clip's bytes if there is one)."""
+    used: dict[str, Any] = row
+    failed: list[str] = []
     # what the plan already ruled out is not opened; a file that was missing may have come since
     if row["error"] is not None:
         result = ClipOutcome(error=row["error"], message=row["message"])
     elif row["path"] is None:
         result = ClipOutcome(error="missing", message="the file was not found")
     else:
-        result = worker.run(
-            ClipJob(
-                root=task.roots[row["source"]],
-                path=row["path"],
-                settings=task.encode,
-                start_s=row["start_s"],
-                end_s=row["end_s"],
-                strict=task.strict,
-                transcoder=task.transcoder,
-                follow_symlinks=task.follow_symlinks,
-            )
-        )
+        result, used, failed = _first_good(row, task, worker)
     outcome: dict[str, Any] = {"key": row["key"], **dict.fromkeys(OUTCOME)}
     outcome["source_sha256"], outcome["source_bytes"] = result.source_sha256, result.source_bytes
     clip = result.clip
     if clip is None:
         outcome["status"] = "missing" if result.error == "missing" else "failed"
-        outcome["error"], outcome["message"], outcome["warnings"] = result.error, result.message, []
+        message = "; ".join(filter(None, [result.message, *(f"so did a copy: {words}" for words in failed)]))
+        outcome["error"], outcome["message"], outcome["warnings"] = result.error, clean_message(message), []
         outcome["start_s"], outcome["end_s"] = row["start_s"], row["end_s"]
         return outcome, None
     outcome["status"], outcome["warnings"] = "ok", list(clip.warnings)
+    if used["path"] != row["path"]:  # the ledger names the file that was used
+        outcome["path"] = used["path"]
+        outcome["warnings"] += [clean_message(f"another copy was used, as {words}") for words in failed]
     for name in OUTCOME:
         if hasattr(clip, name) and name != "warnings":
             outcome[name] = getattr(clip, name)
     return outcome, clip.data
+
+
+def _first_good(
+    row: dict[str, Any], task: ShardTask, worker: ClipWorker
+) -> tuple[ClipOutcome, dict[str, Any], list[str]]:
+    """(outcome, the file it is of, in words what became of the others) of a clip's files, tried one after another.
+
+    Where none can be used, the outcome is the first one's.
+    """
+    tries = row.get("tries") or [{**{name: row[name] for name in ("path", "start_s", "end_s")}, "whole": False}]
+    first: ClipOutcome | None = None
+    failed: list[str] = []
+    for one in tries:
+        result = worker.run(
+            ClipJob(
+                root=task.roots[row["source"]],
+                path=one["path"],
+                settings=task.encode,
+                start_s=one["start_s"],
+                end_s=one["end_s"],
+                strict=task.strict,
+                transcoder=task.transcoder,
+                follow_symlinks=task.follow_symlinks,
+            )
+        )
+        if one["whole"] and result.clip is not None and result.clip.start_s is None:
+            result = replace(result, clip=None, error="too-short", message=_TRIMMED)
+        first = first or result
+        if result.clip is not None:
+            return result, one, failed
+        failed.append(f"{one['path']} failed ({result.error}: {result.message})")
+    assert first is not None
+    return first, tries[0], failed[1:]
 
 
 def sample_meta(row: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:

@@ -170,7 +170,7 @@ def _what_is_planned(table: pa.Table) -> dict[str, tuple[Any, ...]]:
 
 
 def _outcomes(rows: pa.Table) -> list[dict[str, Any]]:
-    return list(rows.select(["key", *OUTCOME]).to_pylist())
+    return list(rows.select(["key", "path", *OUTCOME]).to_pylist())
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

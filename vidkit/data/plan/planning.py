@@ -20,7 +20,7 @@ from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
 from vidkit.data.sources import READERS, Roots
 from vidkit.data.tables import SPLITS
-from vidkit.errors import ConfigError
+from vidkit.errors import BuildError, ConfigError
 from vidkit.settings.encode import DatasetSpec, EncodeSettings, SourceOptions, SourceSpec
 
 DEFAULT_SPEC = "composite-518"
@@ -193,6 +193,34 @@ def prepare(
         roots={name: os.fspath(root) for name, root in plan.roots.items()},
         settings=_settings(spec, request, plan),
     )
+
+
+def refuse_doubts(prepared: Prepared) -> None:
+    """For `--strict`: what a source decided, and could have been meant otherwise, is an error.
+
+    Raises:
+        BuildError: with all of it.
+    """
+    doubts = [f"{matching.source}: {text}" for matching in prepared.plan.matching for text in matching.doubts]
+    if doubts:
+        listed = "".join(f"\n  - {text}" for text in doubts)
+        raise BuildError(
+            f"{len(doubts)} guess{'es' * (len(doubts) != 1)} that --strict does not allow:{listed}",
+            hint="make the spellings one, or leave out --strict",
+        )
+
+
+def unusable(table: pa.Table) -> list[dict[str, Any]]:
+    """Error codes of a plan: how many rows carry each, and the first of them with its message."""
+    bad = table.filter(pc.is_valid(table["error"])).select(["clip_id", "error", "message"])
+    found = []
+    for item in sorted(
+        pc.value_counts(bad["error"]).to_pylist(), key=lambda item: (-item["counts"], item["values"])
+    ):
+        first = bad.filter(pc.equal(bad["error"], item["values"])).slice(0, 1).to_pylist()[0]
+        example = f"{first['clip_id']}: {first['message']}"
+        found.append({"error": item["values"], "clips": item["counts"], "example": example})
+    return found
 
 
 def _settings(spec: DatasetSpec, request: Request, plan: Plan) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vidkit.data.paths import path_to_text
 from vidkit.data.sources.list_lines import EXPECTED, ListLine, form_of, names_video, parse_lines, split_numbers
 from vidkit.data.sources.parts.classes import ClassLookup
-from vidkit.data.sources.parts.endings import ending_of, stem_of, without_ending
+from vidkit.data.sources.parts.endings import has_ending, stem_of, without_ending
 from vidkit.data.sources.parts.files import FileIndex
 from vidkit.data.sources.parts.finder import Located, PathFinder
 from vidkit.data.sources.parts.reading import Reading, Roots
@@ -27,7 +27,7 @@ _COMMENTS = "lines of lists that begin with # and name no file (comments)"
 def _is_file(files: FileIndex) -> Callable[[str], bool]:
     """Whether a list's path is that of a file whose name alone does not say so: no ending, or `#` in front."""
     names: dict[str, list[str]] = {}
-    for path in (*(path for path in files.videos if "#" in path or not ending_of(path)), *files.rest):
+    for path in (*(path for path in files.videos if "#" in path or not has_ending(path)), *files.rest):
         names.setdefault(posixpath.basename(path), []).append(path)
 
     def is_file(text: str) -> bool:

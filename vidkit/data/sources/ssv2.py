@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from vidkit.data.sources.parts.classes import ClassLookup
-from vidkit.data.sources.parts.endings import says_nothing, stem_of
+from vidkit.data.sources.parts.endings import may_be_video, stem_of
 from vidkit.data.sources.parts.files import FileIndex
 from vidkit.data.sources.parts.jsons import check_order, kind_of, label_map, parse_json
 from vidkit.data.sources.parts.reading import Reading, Roots
@@ -67,7 +67,7 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
 
 def _is_named(path: str) -> bool:
     stem = stem_of(path)
-    return says_nothing(path) and stem.isascii() and stem.isdecimal()
+    return may_be_video(path) and stem.isascii() and stem.isdecimal()
 
 
 def _find(annotations: Sequence[AnnotationFile]) -> dict[str, list[AnnotationFile]]:

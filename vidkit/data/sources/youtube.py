@@ -6,7 +6,7 @@ import re
 from typing import NamedTuple
 
 from vidkit.data.sources.parts.classes import ClassLookup
-from vidkit.data.sources.parts.endings import says_nothing, stem_of
+from vidkit.data.sources.parts.endings import may_be_video, stem_of
 from vidkit.data.sources.parts.files import FileIndex
 from vidkit.data.sources.parts.splits import split_of_folder, split_of_folders
 
@@ -70,7 +70,7 @@ def parse_loose(stem: str) -> LooseName | None:
 def is_clip_name(path: str) -> bool:
     """Whether a file is named as a Kinetics clip, whatever its ending."""
     stem = stem_of(path)
-    return says_nothing(path) and (parse_name(stem) is not None or parse_loose(stem) is not None)
+    return may_be_video(path) and (parse_name(stem) is not None or parse_loose(stem) is not None)
 
 
 def is_youtube_id(text: str) -> bool:

@@ -21,17 +21,8 @@ VIDEO_ENDINGS = _endings(
 TEXT_ENDINGS = _endings("csv tsv tab json txt list")
 PARTIAL_ENDINGS = _endings("part tmp ytdl crdownload")
 
-#: Endings that are surely no video, so that nothing need be opened to know it. Pictures and sound lie beside
-#: videos by the hundred thousand.
-OTHER_ENDINGS = _endings(
-    "jpg jpeg png bmp webp tif tiff ppm pgm heic avif svg ico psd "
-    "wav mp3 m4a aac flac opus oga wma ac3 "
-    "srt vtt ass ssa sub idx lrc nfo "
-    "md rst html htm xml yaml yml toml ini cfg conf log pdf doc docx tex bib "
-    "py pyc ipynb sh bat js css c cpp h java m r "
-    "npy npz pkl pickle pt pth h5 hdf5 mat parquet arrow feather xlsx xls jsonl db sqlite "
-    "zip tar gz tgz bz2 xz zst 7z rar md5 sha1 sha256 torrent url lnk lock bak old swp"
-)
+# "v1.2_clip" and "x.mp4.1" have no ending, but a dot
+_ENDING = re.compile(r"\.[a-z][a-z0-9]*")
 
 #: yt-dlp's mark of one stream of a video
 _STREAM = re.compile(r"\.f[0-9]{1,4}", re.IGNORECASE)
@@ -75,9 +66,18 @@ def without_ending(path: str) -> str:
     return path[: -len(ending)] if ending in VIDEO_ENDINGS else path
 
 
-def says_nothing(path: str) -> bool:
-    """Whether a name does not say that a file is no video: it has no ending, a strange one, or a video's."""
-    return ending_of(path) not in OTHER_ENDINGS
+def has_ending(path: str) -> bool:
+    """Whether a name says by an ending what the file is.
+
+    >>> has_ending("a.b/x.bin"), has_ending("a.b/x"), has_ending("v1.2_clip")
+    (True, False, False)
+    """
+    return _ENDING.fullmatch(ending_of(path)) is not None
+
+
+def may_be_video(path: str) -> bool:
+    """Whether a name has a video's ending, or none at all."""
+    return ending_of(path) in VIDEO_ENDINGS or not has_ending(path)
 
 
 #: (position, bytes) that a video file begins with

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vidkit.data.sources.parts.endings import (
-    OTHER_ENDINGS,
     PARTIAL_ENDINGS,
     TEXT_ENDINGS,
     VIDEO_ENDINGS,
     ending_of,
+    has_ending,
     looks_like_video,
 )
 from vidkit.data.tables import Matching
@@ -37,8 +37,8 @@ class FileIndex:
     outside: frozenset[str] = frozenset()
     """Videos that are links to somewhere outside the root: known, never opened."""
     rest: tuple[str, ...] = ()
-    """Files that were not taken, but could be what an annotation means: unfinished downloads, and files whose
-    names do not say that they are videos."""
+    """Files that were not taken, but could be what an annotation means: unfinished downloads, and files without
+    an ending that do not begin as a video."""
     hidden: tuple[str, ...] = ()
     """Hidden folders, which were not read."""
 
@@ -67,8 +67,8 @@ def scan(
 
     Every folder is read once, by its real place first, so that links cannot make a loop. Links that lead out of
     the folder are not followed (folders) or kept apart (videos), unless `follow_symlinks`. Files are not opened
-    or stat'ed: 500,000 of them take seconds. Only where a name has no ending, or one that means nothing, the file
-    is a video if its name `is_named` as this source's videos are, or if it begins as one.
+    or stat'ed: 500,000 of them take seconds. Only where a name has no ending, the file is a video if its name
+    `is_named` as this source's videos are, or if it begins as one.
 
     Raises:
         ConfigError: `folder` is no folder, or cannot be read.
@@ -184,7 +184,7 @@ class _Walk:
             self.leave(_PARTIAL, path)
         elif ending in TEXT_ENDINGS and depth <= TEXT_DEPTH:
             self.texts.append(path)
-        elif ending in OTHER_ENDINGS or ending in TEXT_ENDINGS:
+        elif has_ending(path):
             self.leave(_OTHER, path)
         else:
             self.unsure.append(path)
