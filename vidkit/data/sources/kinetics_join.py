@@ -12,6 +12,7 @@ from vidkit.data.sources.parts.rows import ANNOTATED, COPIES, FOUND, MISSING, UN
 from vidkit.data.sources.youtube import (
     BARE,
     START_ALONE,
+    TIMED,
     Fit,
     YoutubeIndex,
     is_youtube_id,
@@ -86,7 +87,7 @@ def join(annotated: Iterable[KineticsRow], index: YoutubeIndex, lookup: ClassLoo
             message=message,
             tries=tries if error is None else None,
         )
-        if row is not None and error is None and times is not None:
+        if error is None and row is not None and times is not None and (tries or found[0].form != TIMED):
             for fit in found:
                 if fit.form >= START_ALONE:
                     untimed.setdefault(fit.video, []).append(row)

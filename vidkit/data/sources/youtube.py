@@ -144,16 +144,17 @@ class YoutubeIndex:
         self._rest: dict[str, str] | None = None
         for i, path in enumerate(files.videos):
             stem = stem_of(path)
-            name = parse_name(stem)
-            if name is None:
+            match = _NAME.fullmatch(stem)
+            if match is None:
                 if (loose := parse_loose(stem)) is not None:
                     self._loose.setdefault(loose.youtube_id, []).append((loose, i))
                 continue
-            before = self._by_id.setdefault(name.youtube_id, i)
+            youtube_id = match.group(1)
+            before = self._by_id.setdefault(youtube_id, i)
             if isinstance(before, list):
                 before.append(i)
             elif before != i:
-                self._by_id[name.youtube_id] = [before, i]
+                self._by_id[youtube_id] = [before, i]
 
     def all_of(self, youtube_id: str) -> list[int]:
         """Every video of that id whose name is of the usual form, in sorted order of paths."""
@@ -176,22 +177,26 @@ class YoutubeIndex:
         A file with other times in its name is another clip of the same YouTube video. Of several that fit, the
         one with times in its name comes first, then the one in a folder named as its label, then sorted order.
         """
+        only = self._by_id.get(youtube_id)
+        alone = only if isinstance(only, int) and youtube_id not in self._loose else None
+        # by far most rows, and nothing to parse again
+        if alone is not None and stem_of(self.files.videos[alone]) == f"{youtube_id}_{times}":
+            self.claimed[alone] = 1
+            return [self._fit(alone, TIMED, label)]
         fitting = []
         for i in self.all_of(youtube_id):
-            path = self.files.videos[i]
-            name = parse_name(stem_of(path))
+            name = parse_name(stem_of(self.files.videos[i]))
             assert name is not None
             if times is None or name.times is None or name.times == times:
-                self.claimed[i] = 1
                 fitting.append(self._fit(i, BARE if name.times is None else TIMED, label))
-        if times is not None and youtube_id in self._loose:
+        if times is not None:
             start, end = map(int, times.split("_"))
-            for loose, i in self._loose[youtube_id]:
+            for loose, i in self._loose.get(youtube_id, ()):
                 if loose.start_s == start and loose.end_s in (end, None):
-                    self.claimed[i] = 1
-                    form = START_ALONE if loose.end_s is None else TIMED_LOOSELY
-                    fitting.append(self._fit(i, form, label))
-        return sorted(fitting) if len(fitting) > 1 else fitting
+                    fitting.append(self._fit(i, START_ALONE if loose.end_s is None else TIMED_LOOSELY, label))
+        for fit in fitting:
+            self.claimed[fit.video] = 1
+        return sorted(fitting)
 
     def _fit(self, video: int, form: int, label: str | None) -> Fit:
         path = self.files.videos[video]

@@ -44,16 +44,19 @@ def stem_of(path: str) -> str:
     >>> stem_of("a.b/123.webm.mp4"), stem_of("a.b/x.y.mp4"), stem_of("a.b/x")
     ('123', 'x.y', 'x')
     """
-    name = path[path.rfind("/") + 1 :]
-    stem, dot, _ = name.rpartition(".")
-    if not dot:
-        return name
-    while "." in stem:
+    slash, dot = path.rfind("/") + 1, path.rfind(".")
+    if dot < slash:
+        return path[slash:]
+    stem = path[slash:dot]
+    return _unstacked(stem) if "." in stem else stem
+
+
+def _unstacked(stem: str) -> str:
+    while True:
         inner, _, ending = stem.rpartition(".")
         if not inner or (f".{ending.lower()}" not in VIDEO_ENDINGS and not _STREAM.fullmatch(f".{ending}")):
-            break
+            return stem
         stem = inner
-    return stem
 
 
 def without_ending(path: str) -> str:
