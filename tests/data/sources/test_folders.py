@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.sources.trees import raw_name, read, row, rows, touch
+from tests.data.sources.trees import raw_name, read, row, rows, touch, write
 from vidkit.data.paths import text_to_path
+from vidkit.data.sources.parts.classes import class_key
 from vidkit.errors import AnnotationError
 from vidkit.settings.encode import SourceSpec
 
@@ -77,3 +78,91 @@ def test_link_out(tmp_path: Path) -> None:
     result = read("folders", tmp_path / "root")
     assert row(result, "run/2")["error"] == "unsafe-path"
     assert row(result, "run/2")["path"] is None
+
+
+# --- splits: the whole name, at one level -----------------------------------------------------------------
+
+
+def labels(folder: Path) -> dict[str, tuple[str, list[str]]]:
+    return {name: (item["split"], item["labels"]) for name, item in rows(read("folders", folder)).items()}
+
+
+def test_words_of_splits_in_class_names(tmp_path: Path) -> None:
+    names = ("training dog", "riding train", "test tube shaking", "validation", "test")
+    touch(tmp_path, *(f"{split}/{name}/1.mp4" for split in ("train", "val") for name in names))
+    result = read("folders", tmp_path)
+    assert result.classes == tuple(sorted(names))
+    assert result.table["error"].null_count == result.table.num_rows == 10
+    assert labels(tmp_path)["val/test/1"] == ("val", ["test"])
+
+
+def test_a_class_may_be_called_train(tmp_path: Path) -> None:
+    touch(tmp_path, "bus/1.mp4", "train/2.mp4", "car/3.mp4")
+    assert labels(tmp_path) == {
+        "bus/1": ("train", ["bus"]),
+        "train/2": ("train", ["train"]),
+        "car/3": ("train", ["car"]),
+    }
+
+
+@pytest.mark.parametrize("top", ["", "data/", "k400/videos/"])
+@pytest.mark.parametrize("names", [("train", "val"), ("Training", "VALIDATION"), ("train_256", "val_256")])
+def test_splits_lie_at_one_level(tmp_path: Path, top: str, names: tuple[str, str]) -> None:
+    touch(tmp_path, f"{top}{names[0]}/run/1.mp4", f"{top}{names[1]}/run/2.mp4", f"{top}{names[1]}/val/3.mp4")
+    assert sorted(labels(tmp_path).values()) == [("train", ["run"]), ("val", ["run"]), ("val", ["val"])]
+
+
+# --- spellings --------------------------------------------------------------------------------------------
+
+
+def test_spellings_of_one_class(tmp_path: Path) -> None:
+    touch(tmp_path, "train/push up/1.mp4", "train/push up/2.mp4", "val/push_up/1.mp4", "test/Push-Up/1.mp4")
+    touch(tmp_path, "train/cafe\u0301/1.mp4", "val/caf\xe9/1.mp4", "train/c++/1.mp4", "val/c/1.mp4")
+    touch(tmp_path, "train/take 1_1/1.mp4", "val/take 11/1.mp4")
+    result = read("folders", tmp_path)
+    assert result.classes == ("c", "c++", "caf\xe9", "push up", "take 11", "take 1_1")
+    assert {item["labels"][0] for name, item in rows(result).items() if "ush" in name} == {"push up"}
+    assert result.matching.doubts == [
+        r"spellings of one class: 'caf\xe9' (1), 'cafe\u0301' (1) are one class, 'café'",
+        "spellings of one class: 'push up' (2), 'Push-Up' (1), 'push_up' (1) are one class, 'push up'",
+    ]
+    assert set(result.matching.doubts) <= set(result.matching.notes)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("Push Up", "push_up", True),
+        ("pushup", "push up", True),
+        ("a,b", "(a) b", True),
+        ("cafe\u0301", "caf\xe9", True),
+        ("ﬁre", "fire", True),  # a ligature
+        ("कि", "का", False),  # marks that are vowels
+        ("c++", "c", False),
+        ("1.5x", "15x", False),
+        ("1.5x", "1_5x", True),
+        ("-", "_", False),
+        ("STRASSE", "straße", True),
+    ],
+)
+def test_what_makes_two_classes(one: str, other: str, same: bool) -> None:
+    assert (class_key(one) == class_key(other)) == same
+
+
+# --- what may have been left out by accident --------------------------------------------------------------
+
+
+def test_classes_of_one_split_and_hidden_folders_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, "train/run/1.mp4", "val/run/1.mp4", "test/fall/1.mp4", "train/.jump/1.mp4", ".git/x")
+    notes = read("folders", tmp_path).matching.notes
+    assert "hidden folders are left out: .git, train/.jump" in notes
+    assert "1 of 2 classes have clips in one split only: fall (test)" in notes
+    touch(tmp_path / "one", "run/1.mp4", "jump/1.mp4")
+    assert not read("folders", tmp_path / "one").matching.notes
+
+
+def test_a_table_beside_class_folders_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "run/1.mp4")
+    write(tmp_path, "train.csv", "a;b\n")
+    write(tmp_path, "README.txt", "hello\n")
+    assert read("folders", tmp_path).matching.notes == ["not understood, so not read: train.csv"]

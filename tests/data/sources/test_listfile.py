@@ -8,7 +8,8 @@ import pytest
 
 from tests.data.sources.trees import read, row, rows, touch, write
 from vidkit.data.manifests import class_list
-from vidkit.data.sources.list_lines import parse_lines
+from vidkit.data.sources import SourceResult
+from vidkit.data.sources.list_lines import form_of, parse_lines
 from vidkit.errors import AnnotationError
 from vidkit.settings.encode import SourceSpec
 
@@ -194,3 +195,146 @@ def test_own_classes(tmp_path: Path) -> None:
     assert row(result, "a")["labels"] == ["jump"]
     assert row(result, "b")["error"] == "unknown-label"
     assert row(result, "a")["split"] == "test"
+
+
+# --- what the numbers mean --------------------------------------------------------------------------------
+
+
+def read_lines(folder: Path, *lines: str, **options: int) -> SourceResult:
+    write(folder, "train.txt", lines)
+    touch(folder, *(f"{c}/x.mp4" for c in "abcdef"))
+    return read("listfile", folder, **options)
+
+
+def test_start_and_length_instead_of_a_label(tmp_path: Path) -> None:
+    result = read_lines(tmp_path, "a/x.mp4 0 -1", "b/x.mp4 0 -1")
+    assert [(item["labels"], item["error"]) for item in result.table.to_pylist()] == [([], None)] * 2
+    assert result.matching.notes == ["train.txt: the lines are read as `path start length`, which gives no labels"]
+
+
+def test_length_before_a_label(tmp_path: Path) -> None:
+    result = read_lines(tmp_path, "a/x.mp4 250 3", "b/x.mp4 300 4")
+    assert [(item["labels"], item["error"]) for item in result.table.to_pylist()] == [
+        ([NAMES[3]], None),
+        ([NAMES[4]], None),
+    ]
+    assert result.matching.notes == ["train.txt: the lines are read as `path length label`"]
+
+
+def test_start_and_length_before_a_label(tmp_path: Path) -> None:
+    result = read_lines(tmp_path, "a/x.mp4 0 250 3", "b/x.mp4 0 -1 4", "c/x.mp4 50 100 5")
+    assert [item["labels"] for item in result.table.to_pylist()] == [[NAMES[3]], [NAMES[4]], [NAMES[5]]]
+    last = row(result, "c/x")
+    assert last["error"] == "bad-annotation"
+    assert "train.txt, row 3, field 'start': the clip begins at frame 50" in last["message"]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "multi_label", "form"),
+    [
+        ([[3, 14], [5, 6]], True, "labels"),  # two labels each
+        ([[3, 14], [5, 6]], False, "length label"),
+        ([[250, 3], [900, 6]], True, "length label"),  # 900 is no label
+        ([[0, 250], [0, 900]], True, "start length"),
+        ([[0, 3], [0, 6]], True, "labels"),
+        ([[0, -1]], True, "start length"),
+        ([[0, -1, 3]], True, "start length label"),
+        ([[1, 2, 3], [4, 5, 6]], True, "labels"),
+        ([[1, 2, 3], [4, 5, 6]], False, "labels"),
+        ([[0, 90, 3], [0, 80, 6]], False, "start length label"),
+        ([[250, 3], [4]], False, "labels"),
+        ([[3], [4]], False, "labels"),
+        ([[-1], [4]], False, "labels"),
+        ([[], []], False, "labels"),
+        ([], False, "labels"),
+    ],
+)
+def test_forms(numbers: list[list[int]], multi_label: bool, form: str) -> None:
+    assert form_of(numbers, range(400), multi_label=multi_label) == form
+
+
+# --- ids from 1 -------------------------------------------------------------------------------------------
+
+
+def test_ids_that_begin_at_1_are_found_out(tmp_path: Path) -> None:
+    names = [NAMES[i] for i in (0, 5, 399)]
+    path = write(
+        tmp_path, "train.txt", tuple(f"{name.replace(' ', '_')}/1.mp4 {NAMES.index(name) + 1}" for name in names)
+    )
+    touch(tmp_path, *(f"{name.replace(' ', '_')}/1.mp4" for name in names))
+    with pytest.raises(AnnotationError) as caught:
+        read("listfile", tmp_path)
+    assert caught.value.message == (
+        f"path and id name different classes in 3 of 3 lines, here folder {NAMES[0]!r} and id 1: "
+        f"{NAMES[1]!r} (ids from 0) or {NAMES[0]!r} (ids from 1)"
+    )
+    assert (caught.value.file, caught.value.row) == (str(path), 1)
+    assert caught.value.hint == "read the list with --ids-from 1"
+    result = read("listfile", tmp_path, ids_from=1)
+    assert sorted(item["labels"][0] for item in result.table.to_pylist()) == sorted(names)
+
+
+def test_ids_of_another_list_are_found_out_too(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", (f"{NAMES[3]}/1.mp4 17", f"{NAMES[4]}/1.mp4 20"))
+    with pytest.raises(AnnotationError, match="in 2 of 2 lines") as caught:
+        read("listfile", tmp_path)
+    assert "positions in this source's class list" in (caught.value.hint or "")
+
+
+def test_a_few_folders_of_another_class_are_no_error(tmp_path: Path) -> None:
+    write(tmp_path, "train.txt", tuple(f"{NAMES[i]}/1.mp4 {i + (i == 5)}" for i in range(3, 8)))
+    assert read("listfile", tmp_path).table.num_rows == 5
+
+
+def test_range_of_ids_from_1(tmp_path: Path) -> None:
+    result = read_lines(tmp_path, "a/x.mp4 400", "b/x.mp4 0", ids_from=1)
+    assert row(result, "a/x")["labels"] == [NAMES[399]]
+    assert "0 is no id of the class list (1 to 400)" in row(result, "b/x")["message"]
+
+
+# --- lines ------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_names_a_file_is_no_comment(tmp_path: Path) -> None:
+    touch(tmp_path, "#shorts challenge.mp4", "#d/y.mp4", "a/x.mp4")
+    result = read_lines(tmp_path, "#shorts challenge.mp4 3", "#d/y.mp4 4", "#a/x.mp4 5", "# a comment", "a/x.mp4 6")
+    assert {item["path"]: item["labels"] for item in result.table.to_pylist()} == {
+        "#shorts challenge.mp4": [NAMES[3]],
+        "#d/y.mp4": [NAMES[4]],
+        "a/x.mp4": [NAMES[6]],
+    }
+    assert result.matching.examples["lines of lists that begin with # and name no file (comments)"] == [
+        "train.txt, row 3: #a/x.mp4 5"
+    ]
+
+
+def test_names_without_an_ending(tmp_path: Path) -> None:
+    touch(tmp_path, "v/clip 1")
+    result = read_lines(tmp_path, "v/clip 1 17", "a/x.mp4 3")
+    assert row(result, "v/clip 1")["labels"] == [NAMES[17]]
+    assert row(result, "v/clip 1")["error"] is None
+    assert "ignored: other files" not in result.matching.counts
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("between", [" ", ";", "\t", ", "])
+def test_separators_and_encodings(tmp_path: Path, between: str, encoding: str) -> None:
+    write(tmp_path, "train.csv", f"a/x.mp4{between}3\r\nb/x.mp4{between}4\r\n".encode(encoding))
+    touch(tmp_path, "a/x.mp4", "b/x.mp4")
+    found = rows(read("listfile", tmp_path))
+    assert [item["labels"] for item in found.values()] == [[NAMES[3]], [NAMES[4]]]
+
+
+def test_two_endings_of_one_stem_are_two_clips(tmp_path: Path) -> None:
+    touch(tmp_path, "a/x.webm")
+    result = read_lines(tmp_path, "a/x.mp4 3", "a/x.webm 4", "a/x.mp4 3")
+    assert (row(result, "a/x")["path"], row(result, "a/x#2")["path"]) == ("a/x.mp4", "a/x.webm")
+    assert row(result, "a/x#2")["error"] is None
+    assert row(result, "a/x#3")["error"] == "duplicate-row"
+
+
+def test_split_words_in_class_folders_contradict_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "val.txt", ("/data/k/val/training cat/1.mp4 3",))
+    touch(tmp_path, "copy/training cat/1.mp4")
+    found = next(iter(rows(read("listfile", tmp_path)).values()))
+    assert (found["path"], found["error"]) == ("copy/training cat/1.mp4", None)

@@ -14,7 +14,7 @@ from vidkit.data.sources.kinetics_json import find_jsons, read_json
 from vidkit.data.sources.parts.endings import stem_of, without_ending
 from vidkit.data.sources.parts.reading import Reading, Roots
 from vidkit.data.sources.parts.rows import SourceResult, note
-from vidkit.data.sources.parts.texts import AnnotationFile, columns_of
+from vidkit.data.sources.parts.texts import AnnotationFile, columns_of, short
 from vidkit.data.sources.youtube import YoutubeIndex, is_clip_name, native_of, parse_name
 from vidkit.errors import AnnotationError, ConfigError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
@@ -76,7 +76,7 @@ def _refuse_unusable(reading: Reading) -> None:
     """No CSV and no list file: labels can only come from class folders. Say what is wrong where they cannot."""
     for file in reading.annotations:
         if file.ending == ".csv" and file.split is not None:
-            columns = ", ".join(columns_of(file, KNOWN)[0])[:200] or "nothing"
+            columns = short(", ".join(columns_of(file, KNOWN)[0])) or "nothing"
             raise AnnotationError(
                 "neither a Kinetics CSV nor a list file; "
                 f"needed: label, youtube_id, time_start, time_end; found: {columns}",

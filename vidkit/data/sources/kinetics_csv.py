@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from vidkit.data.sources.parts.reading import Reading
 from vidkit.data.sources.parts.rows import note
 from vidkit.data.sources.parts.splits import split_of_name
-from vidkit.data.sources.parts.texts import AnnotationFile, columns_of, split_header
+from vidkit.data.sources.parts.texts import AnnotationFile, columns_of, short, split_header
 from vidkit.data.sources.youtube import is_youtube_id
 from vidkit.data.tables import SPLITS
 from vidkit.errors import AnnotationError
@@ -61,7 +61,9 @@ def in_order(files: Sequence[AnnotationFile]) -> list[AnnotationFile]:
 
 def _lacking(columns: Sequence[str]) -> str:
     lacking = [name for name in NEEDED if name not in columns]
-    return f"no column {' and no column '.join(map(repr, lacking))}; found: {', '.join(columns) or 'nothing'}"
+    return (
+        f"no column {' and no column '.join(map(repr, lacking))}; found: {short(', '.join(columns)) or 'nothing'}"
+    )
 
 
 def read_csv(file: AnnotationFile, reading: Reading) -> Iterator[KineticsRow]:
@@ -88,14 +90,15 @@ def _rows(reader: Any, file: AnnotationFile, delimiter: str) -> Iterator[Kinetic
     file_split = file.split
     if "split" not in header and file_split is None:
         raise AnnotationError(
-            f"no column 'split', and the file name does not say train, val or test; found: {', '.join(header)}",
+            "no column 'split', and the file name does not say train, val or test; "
+            f"found: {short(', '.join(header))}",
             file=file.path,
             row=1,
             hint="name the file train.csv, val.csv or test.csv, or add the column",
         )
     if "label" not in header and file_split in ("train", "val"):
         raise AnnotationError(
-            f"no column 'label' in a CSV of the {file_split} split; found: {', '.join(header)}",
+            f"no column 'label' in a CSV of the {file_split} split; found: {short(', '.join(header))}",
             file=file.path,
             row=1,
             hint=_HINT,

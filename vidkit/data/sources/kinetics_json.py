@@ -11,7 +11,7 @@ from vidkit.data.sources.parts.jsons import kind_of, parse_json
 from vidkit.data.sources.parts.reading import Reading
 from vidkit.data.sources.parts.rows import note, plain
 from vidkit.data.sources.parts.splits import split_of_name
-from vidkit.data.sources.parts.texts import AnnotationFile, head
+from vidkit.data.sources.parts.texts import AnnotationFile, head, short
 from vidkit.data.sources.youtube import is_youtube_id
 from vidkit.errors import AnnotationError
 
@@ -54,7 +54,7 @@ def _row(file: AnnotationFile, number: int, youtube_id: str, record: Any) -> Kin
     if (subset := record.get("subset")) is not None:
         said = split_of_name(subset) if isinstance(subset, str) else None
         if said is None:
-            fault("subset", f"{subset!r} is none of train, val, test")
+            fault("subset", f"{short(repr(subset), 80)} is none of train, val, test")
         split = said or split
     elif split is None:
         fault("subset", "missing, and the file name does not say train, val or test")
@@ -64,7 +64,7 @@ def _row(file: AnnotationFile, number: int, youtube_id: str, record: Any) -> Kin
         annotations = {}
     label = annotations.get("label")
     if label is not None and not isinstance(label, str):
-        fault("annotations.label", f"{label!r} is no text")
+        fault("annotations.label", f"{short(repr(label), 80)} is no text")
         label = None
     label = plain(label.strip()) if label is not None else ""
     if not label and split != "test" and not faults:
@@ -74,7 +74,7 @@ def _row(file: AnnotationFile, number: int, youtube_id: str, record: Any) -> Kin
     if isinstance(segment, list) and _are_times(segment):
         start, end = float(segment[0]), float(segment[1])
     else:
-        fault("annotations.segment", f"{segment!r} is no [start, end] in seconds, start before end")
+        fault("annotations.segment", f"{short(repr(segment), 80)} is no [start, end] in seconds, start before end")
     problem = faults[0] if faults else None
     return KineticsRow(
         file.shown, number, youtube_id, label or None, start, end, split or "train", problem, unit="record"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple
 
 from vidkit.data.sources.parts.endings import VIDEO_ENDINGS
@@ -15,7 +16,8 @@ _ENDINGS = "|".join(
 _NUMBERS = r"((?:[ \t,;]+-?[0-9]{1,9})*)[ \t]*"
 _LINE = re.compile(rf"(.*\.(?:{_ENDINGS})){_NUMBERS}", re.IGNORECASE)
 _VIDEO = re.compile(rf"\.(?:{_ENDINGS})(?![^\s,;])", re.IGNORECASE)
-_ANY_LINE = re.compile(rf"(.*?\S){_NUMBERS}")
+# read backwards, as a path without an ending has no other mark: searching from the front takes quadratic time
+_NUMBERS_BACK = re.compile(r"[ \t]*((?:[0-9]{1,9}-?[ \t,;]+)*)")
 EXPECTED = "is no video path with whole numbers after it"
 
 
@@ -44,17 +46,26 @@ def parse_lines(
         if not line.strip():
             continue
         match = _LINE.fullmatch(line)
-        if match is None and (other := _ANY_LINE.fullmatch(line)) is not None and is_file(other.group(1)):
-            match = other
-        if line.startswith("#") and (match is None or not is_file(match.group(1))):
-            if match is not None:
-                on_comment(ListLine(row, match.group(1), [], line))
-            continue
-        if match is None:
+        path, numbers = match.groups() if match is not None else _without_numbers(line, is_file)
+        known = match is not None or is_file(path)
+        if line.startswith("#") and not is_file(path):
+            if known:
+                on_comment(ListLine(row, path, [], line))
+        elif not known:
             yield ListLine(row, None, [], line)
         else:
-            ids = [int(number) for number in re.split(r"[ \t,;]+", match.group(2)) if number]
-            yield ListLine(row, match.group(1), ids, line)
+            ids = [int(number) for number in re.split(r"[ \t,;]+", numbers) if number]
+            yield ListLine(row, path, ids, line)
+
+
+def _without_numbers(line: str, is_file: Callable[[str], bool]) -> tuple[str, str]:
+    """(path, numbers after it), where the path has no ending; its name may end in numbers itself."""
+    match = _NUMBERS_BACK.match(line[::-1])
+    assert match is not None  # all of it is optional
+    start = len(line) - match.end()
+    ends = [start, *(start + number.end() for number in islice(re.finditer(r"[0-9]+", line[start:]), 8))]
+    end = next((end for end in ends if is_file(line[:end])), start)
+    return line[:end], line[end:]
 
 
 def names_video(text: str) -> bool:

@@ -78,7 +78,8 @@ def _refuse(reading: Reading) -> None:
             hint="rename it, e.g. train.txt",
         )
     for file in reading.annotations:
-        if file.split is not None and (first := next(parse_lines(head(file)), None)) is not None:
+        lines = parse_lines(head(file)) if file.split is not None else iter(())
+        if (first := next((line for line in lines if line.path is None), None)) is not None:
             raise AnnotationError(
                 f"no list file: {first.text[:120]!r} {EXPECTED}",
                 file=file.path,
@@ -119,12 +120,13 @@ def plan(lists: Sequence[AnnotationFile], reading: Reading) -> None:
         entries += _entries(file, parsed[file.shown], finder, reading)
     _check_ids(entries, reading)
     claims = _claims(entries, files)
+    seen: dict[str, set[str]] = {}
     for entry in entries:
         matching.count(ANNOTATED)
         located = entry.located
         if located.how in ("suffix", "ending") and located.video is not None and len(claims[located.video]) > 1:
             located = Located(None, "claimed")
-        _add(entry, located, reading)
+        _add(entry, located, reading, seen)
     reading.count_unclaimed(claims.__contains__)
     matching.layout = "list files"
     if by_suffix := matching.counts.get(SUFFIX):
@@ -220,7 +222,8 @@ def _claims(entries: Sequence[_Entry], files: FileIndex) -> dict[int, set[str]]:
     return claims
 
 
-def _add(entry: _Entry, located: Located, reading: Reading) -> None:
+def _add(entry: _Entry, located: Located, reading: Reading, seen: dict[str, set[str]]) -> None:
+    """One row. `seen` holds the paths of each native id: `x.mp4` and `x.webm` are two clips."""
     matching, files, lookup = reading.matching, reading.files, reading.lookup
     line, shown = entry.line, entry.file.shown
     split = entry.file.split
@@ -261,8 +264,20 @@ def _add(entry: _Entry, located: Located, reading: Reading) -> None:
     else:
         native = path_to_text(without_ending(named).lstrip("/"))
     group = name.youtube_id if name is not None else None if path is None else path_to_text(path)
+    paths = seen.setdefault(native, set())
+    another = name is None and named is not None and named not in paths
+    paths.add(named or "")
     reading.rows.add(
-        native, path, split, labels, file=shown, row=line.row, group=group, error=error, message=message
+        native,
+        path,
+        split,
+        labels,
+        file=shown,
+        row=line.row,
+        group=group,
+        error=error,
+        message=message,
+        again="clip" if another else "error",
     )
 
 

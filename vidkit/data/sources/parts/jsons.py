@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from vidkit.data.sources.parts.texts import AnnotationFile
+from vidkit.data.sources.parts.texts import AnnotationFile, short
 from vidkit.errors import AnnotationError
 
 _BETWEEN = re.compile(r"[\s,]*")
@@ -71,7 +71,7 @@ def _record_at(text: str, position: int) -> int | None:
 def kind_of(value: object) -> str:
     """What a JSON value is, in words for messages."""
     if isinstance(value, dict):
-        return f"an object with the keys {', '.join(map(repr, list(value)[:6])) or '(none)'}"
+        return f"an object with the keys {short(', '.join(map(repr, list(value)[:6]))) or '(none)'}"
     names = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")
 
@@ -86,7 +86,7 @@ def check_order(found: dict[str, int], expected: tuple[str, ...], file: Annotati
     for number, name in enumerate(expected):
         there = by_id[number] if number < len(by_id) else None
         if there != (number, name):
-            says = f"has {there[1]!r} as {there[0]}" if there else "ends before it"
+            says = f"has {short(repr(there[1]))} as {there[0]}" if there else "ends before it"
             raise AnnotationError(
                 f"the labels differ from the published list of {len(expected)}: "
                 f"label {number} should be {name!r}, but the file {says}",
@@ -96,7 +96,7 @@ def check_order(found: dict[str, int], expected: tuple[str, ...], file: Annotati
     if len(by_id) > len(expected):
         raise AnnotationError(
             f"{len(by_id)} labels, where the published list has {len(expected)}; the first that is too many: "
-            f"{by_id[len(expected)][1]!r}",
+            f"{short(repr(by_id[len(expected)][1]))}",
             file=file.path,
         )
 
@@ -113,6 +113,6 @@ def label_map(value: Any, file: AnnotationFile) -> dict[str, int]:
     for name, number in value.items():
         whole = isinstance(number, int) and not isinstance(number, bool)
         if not whole and not (isinstance(number, str) and re.fullmatch("[0-9]{1,9}", number)):
-            raise AnnotationError(f"{number!r} is no whole number", file=file.path, field=name)
+            raise AnnotationError(f"{short(repr(number))} is no whole number", file=file.path, field=short(name))
         found[name] = int(number)
     return found

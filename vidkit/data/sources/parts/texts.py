@@ -138,6 +138,12 @@ def _encoding(data: bytes) -> str:
     return "utf-8"
 
 
+def short(value: object, most: int = 200) -> str:
+    """A value from a file for a message: a header can be a megabyte."""
+    text = str(value)
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
 def columns_of(file: AnnotationFile, known: Iterable[str]) -> tuple[list[str], str]:
     """(columns of the file's first line, in small letters; what stands between them).
 
