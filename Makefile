@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo test lint regress slow full-composite label-fraction mann-selftest masks meta bench cuda clean
+.PHONY: install demo test lint regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +47,10 @@ regress: install
 # minutes long; not part of CI
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+# hostile annotations and media for minutes; a failure prints how to repeat it
+fuzz: install
+	$(BIN)/python -m pytest -m slow tests/fuzz
 
 # 24,927 generated clips of the published sizes; about half an hour and 2 GB on 2 cores
 full-composite: install

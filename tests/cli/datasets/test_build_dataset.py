@@ -251,6 +251,17 @@ def test_a_dry_run_plans_and_writes_nothing(vidkit: Run, mine: Callable[..., lis
     assert built["label_map"]["sha256"] == report["label_map_sha256"]
 
 
+def test_a_dry_run_counts_what_cannot_be_used(vidkit: Run, mine: Callable[..., list[str]], tmp_path: Path) -> None:
+    given = mine(missing=1)
+    with (tmp_path / "t" / "train.csv").open("a") as lines:
+        lines.write("train/train1.mp4 7\n")
+    got = vidkit(*given, "--dry-run")
+    assert "missing 2 clips cannot be used: annotated, but no file of that name was found" in got.err
+    assert "unknown-label 1 clips cannot be used: the label is in no class list of the spec" in got.err
+    assert json.loads(vidkit(*given, "--dry-run", "--json").out)["errors"] == {"missing": 2, "unknown-label": 1}
+    assert json.loads(vidkit(*given, "--dry-run", "--json", "--ids-from", "1").out)["settings"]["ids_from"] == 1
+
+
 def test_size_frames_fps_limit_and_shards(vidkit: Run, mine: Callable[..., list[str]], tmp_path: Path) -> None:
     base = mine(clips=12)
     changes = ["--size", "48", "--frames", "3", "--limit", "5", "--clips-per-shard", "2", "--workers", "1"]

@@ -9,13 +9,13 @@ import pyarrow as pa
 import pytest
 
 from tests.data import builds
-from tests.data.builds import FOLDERS, LISTED, listed_tree, plan
+from tests.data.builds import FOLDERS, LISTED, listed_tree, plan, write_clip
 from tests.data.synth.generated import small
 from vidkit.data.manifests import load_spec
 from vidkit.data.plan import planning
 from vidkit.data.plan.planning import Request, choose_spec, file_leaks, find_folders, prepare, resolve, tally
 from vidkit.data.tables import LEDGER_SCHEMA
-from vidkit.errors import AnnotationError, ConfigError
+from vidkit.errors import AnnotationError, BuildError, ConfigError
 from vidkit.settings.encode import DatasetSpec, EncodeSettings, Expectation, SourceOptions
 
 
@@ -316,3 +316,40 @@ def test_a_description_holds_no_place_and_adds_up(tmp_path: Path) -> None:
     names = facts["label_map"]["base_labels"]
     for row in rows:
         assert sorted(row["labels"]) == sorted(names[i] for i in row["multi_hot"])
+
+
+# --- rows that cannot be used, and guesses ----------------------------------------------------------------
+
+
+def test_unusable_rows_are_counted_by_code(tmp_path: Path) -> None:
+    source = listed_tree(tmp_path / "t", 8, missing=2)
+    with (source / "train.csv").open("a") as lines:
+        lines.write("train/train5.mp4 9\nno video\n")
+    found = planning.unusable(plan(LISTED, source).table)
+    assert [(item["error"], item["clips"]) for item in found] == [
+        ("missing", 4),
+        ("bad-annotation", 1),
+        ("unknown-label", 1),
+    ]
+    assert all(item["example"].startswith("lists/") for item in found)
+    assert planning.unusable(plan(LISTED, listed_tree(tmp_path / "good", 8)).table) == []
+
+
+def test_strict_refuses_guesses(tmp_path: Path) -> None:
+    for name in ("train/push up/1.mp4", "val/push_up/1.mp4"):
+        write_clip(tmp_path / name)
+    prepared = plan(FOLDERS, tmp_path)
+    assert prepared.table["class_name"].to_pylist() == ["push up"] * 2
+    with pytest.raises(BuildError, match="1 guess that --strict does not allow") as caught:
+        planning.refuse_doubts(prepared)
+    assert "mine: spellings of one class: 'push up' (1), 'push_up' (1)" in str(caught.value)
+    (tmp_path / "val/push_up").rename(tmp_path / "val/push up")
+    planning.refuse_doubts(plan(FOLDERS, tmp_path))
+
+
+def test_ids_from_is_a_setting_only_where_it_is_used(tmp_path: Path) -> None:
+    source = listed_tree(tmp_path / "t", 8)
+    assert "ids_from" not in plan(LISTED, source).settings  # so that builds of before go on
+    assert plan(LISTED, source, options=SourceOptions(ids_from=1)).settings["ids_from"] == 1
+    with pytest.raises(ConfigError, match="--ids-from is 2; expected 0 or 1"):
+        SourceOptions(ids_from=2)  # type: ignore[arg-type]

@@ -69,9 +69,7 @@ def run(
     ] = None,
     ids_from: Annotated[
         int,
-        typer.Option(
-            help="The first label id in list files: 0 or 1.", min=0, max=1, rich_help_panel=_SOURCES
-        ),
+        typer.Option(help="The first label id in list files: 0 or 1.", min=0, max=1, rich_help_panel=_SOURCES),
     ] = 0,
     kinetics_classes: Annotated[
         str, typer.Option(help="all or minikinetics-200", rich_help_panel=_SOURCES)

@@ -101,7 +101,7 @@ def print_result(built: Built, out: Path, console: Console) -> None:
             example = _example(built, code)
             console.print(f"  [red]{code}[/red] {count:,}: {CLIP_ERRORS[code]}  [dim]e.g. {escape(example)}[/dim]")
     if counts["with_warnings"]:
-        console.print(f"  [yellow]warnings[/yellow] {counts['with_warnings']:,}: damage that the decoder concealed")
+        console.print(f"  [yellow]warnings[/yellow] {counts['with_warnings']:,}: the ledger says of what")
     for leak in [leak for leak in facts["leaks"] if leak["kind"] == "file"][:_SHOWN]:
         console.print(f"  [yellow]same file in two splits:[/yellow] {escape(', '.join(leak['clip_ids'][:4]))}")
     print_reconciliation(facts["reconciliation"], console, stored=True)
