@@ -161,6 +161,8 @@ class Matching:
     notes: list[str] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
     """Those of `notes` that `--strict` makes an error."""
+    unread: list[str] = field(default_factory=list)
+    """Annotation files beside the folder that this source could not use; another one may."""
 
     #: a few examples say what is meant; the ledger has them all
     KEEP = 5

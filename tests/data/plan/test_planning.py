@@ -353,3 +353,18 @@ def test_ids_from_is_a_setting_only_where_it_is_used(tmp_path: Path) -> None:
     assert plan(LISTED, source, options=SourceOptions(ids_from=1)).settings["ids_from"] == 1
     with pytest.raises(ConfigError, match="--ids-from is 2; expected 0 or 1"):
         SourceOptions(ids_from=2)  # type: ignore[arg-type]
+
+
+def test_annotations_that_no_source_can_use_are_named(tmp_path: Path) -> None:
+    source = listed_tree(tmp_path / "t", 8)
+    write_clip(tmp_path / "mine" / "run" / "1.mp4")
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "test.txt").write_text("train/train0.mp4 0\n")
+    (tmp_path / "more" / "what.csv").write_text("a;b\n")
+    both = DatasetSpec(name="both", title="B", sources=(*LISTED.sources, *FOLDERS.sources), encode=LISTED.encode)
+    folders = {"lists": source, "mine": tmp_path / "mine"}
+    prepared = prepare(both, folders, Request(annotations=(tmp_path / "more",)))
+    assert [matching.notes for matching in prepared.plan.matching] == [
+        ["not understood, so not read: what.csv"],
+        [],
+    ]

@@ -18,7 +18,8 @@ from vidkit.data.manifests import load_spec
 from vidkit.data.plan import composite, layout
 from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
-from vidkit.data.sources import READERS, Roots
+from vidkit.data.sources import READERS, Roots, SourceResult
+from vidkit.data.sources.parts.texts import not_understood
 from vidkit.data.tables import SPLITS
 from vidkit.errors import BuildError, ConfigError
 from vidkit.settings.encode import DatasetSpec, EncodeSettings, SourceOptions, SourceSpec
@@ -177,6 +178,7 @@ def prepare(
             folder=folders[source.name], annotations=request.annotations, kinetics=folders.get("kinetics")
         )
         results[source.name] = READERS[source.kind](source, roots, request.options)
+    _name_unread(list(results.values()))
     on_stage("merging")
     plan = composite.merge(spec, results, request.options)
     if not plan.table.num_rows:
@@ -193,6 +195,13 @@ def prepare(
         roots={name: os.fspath(root) for name, root in plan.roots.items()},
         settings=_settings(spec, request, plan),
     )
+
+
+def _name_unread(results: list[SourceResult]) -> None:
+    """Note the files given with --annotations that no source could use."""
+    unread = [result.matching.unread for result in results]
+    if names := [name for name in (unread[0] if unread else ()) if all(name in other for other in unread)]:
+        results[0].matching.notes.append(not_understood(names))
 
 
 def refuse_doubts(prepared: Prepared) -> None:

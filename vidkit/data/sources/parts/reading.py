@@ -109,7 +109,7 @@ class Reading:
             classes: of the source, by default all of the class list.
             understood: annotation files that were left out knowingly, by their shown names.
         """
-        name_unread(self.annotations, [*self.hashes, *understood], self.matching)
+        name_unread(self.annotations, [*self.hashes, *understood], self.files.root, self.matching)
         return SourceResult(
             table=finish(self.rows, self.spec, self.options, only=only, part=part),
             matching=self.matching,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
@@ -167,10 +167,19 @@ def split_header(line: str, known: Iterable[str]) -> tuple[list[str], str]:
     return best
 
 
-def name_unread(files: Iterable[AnnotationFile], used: Iterable[str], matching: Matching) -> None:
-    """Note the annotation files that told nothing: a misspelled header must not pass for no annotations."""
+def name_unread(files: Iterable[AnnotationFile], used: Iterable[str], root: Path, matching: Matching) -> None:
+    """Note the annotation files that told nothing: a misspelled header must not pass for no annotations.
+
+    Those that lie elsewhere may be another source's: `matching.unread` keeps them until all sources are read.
+    """
     taken = set(used)
-    unread = [file.shown for file in files if file.shown not in taken and file.path.stem.lower() not in _PROSE]
-    if unread:
-        more = f" and {len(unread) - 5:,} more" if len(unread) > 5 else ""
-        matching.notes.append(f"not understood, so not read: {', '.join(unread[:5])}{more}")
+    unread = [file for file in files if file.shown not in taken and file.path.stem.lower() not in _PROSE]
+    matching.unread += [file.shown for file in unread if not file.path.is_relative_to(root)]
+    if here := [file.shown for file in unread if file.path.is_relative_to(root)]:
+        matching.notes.append(not_understood(here))
+
+
+def not_understood(names: Sequence[str]) -> str:
+    """The note of files that told nothing."""
+    more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
+    return f"not understood, so not read: {', '.join(names[:5])}{more}"
