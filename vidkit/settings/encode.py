@@ -97,9 +97,14 @@ class SourceSpec:
     """Which release, where the source has several on disk (TinyVIRAT "v1" or "v2"); None: what is found."""
     required: bool = True
     """Whether the dataset can be built without this source."""
+    sidecar: str | None = None
+    """Ending of a JSON file beside each video, in the place of the video's own, such as ".moving.json". What it
+    says goes into the sample's JSON."""
 
     def __post_init__(self) -> None:
         faults = Faults()
+        sidecar = self.sidecar is None or re.fullmatch(r"(\.[A-Za-z0-9_-]+)*\.json", self.sidecar) is not None
+        faults.check(sidecar, "sidecar", self.sidecar, "an ending such as '.moving.json'")
         # the name goes into clip ids ("<source>/<native id>") and is a command-line flag
         plain = re.fullmatch(r"[a-z0-9][a-z0-9_-]*", self.name) is not None
         faults.check(plain, "name", self.name, "small letters, digits, - and _")
@@ -173,6 +178,11 @@ class DatasetSpec:
             forms = "classes, clips, clips/<source>, clips/<split> or clips/<source>/<split>"
             faults.check(known, "expect.what", expectation.what, f"{forms}, of the spec's own sources")
         faults.raise_if_any(f"spec {self.name!r}")
+
+    @property
+    def sidecars(self) -> dict[str, str]:
+        """Source -> ending of the JSON file beside each of its videos."""
+        return {source.name: source.sidecar for source in self.sources if source.sidecar is not None}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event, local
 from typing import Any
@@ -47,6 +47,8 @@ class BuildSettings:
     timeout_s: float = 120.0
     workers: int = 1
     retry_failed: bool = False
+    sidecars: Mapping[str, str] = field(default_factory=dict)
+    """Source -> ending of the JSON file beside each of its videos, for those that have them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -166,6 +168,7 @@ def _make_shards(
             transcoder=settings.transcoder,
             follow_symlinks=settings.follow_symlinks,
             timeout_s=settings.timeout_s,
+            sidecars=settings.sidecars,
             kept=state.kept(slot),
         )
         if not hasattr(mine, "worker"):

@@ -14,6 +14,7 @@ from typing import Any
 
 from vidkit.data import shards
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
+from vidkit.data.build.sidecar import read_sidecar
 from vidkit.data.shards import ShardFacts, ShardWriter
 from vidkit.data.tables import SAMPLE
 from vidkit.errors import clean_message
@@ -64,6 +65,8 @@ class ShardTask:
     transcoder: str = "pyav"
     follow_symlinks: bool = False
     timeout_s: float = 120.0
+    sidecars: Mapping[str, str] = field(default_factory=dict)
+    """Source -> ending of the JSON file beside each of its videos, for those that have them."""
     kept: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     """Key -> ledger row of a clip that an earlier build stored in `tar`; its bytes are copied."""
 
@@ -106,7 +109,12 @@ def make_shard(
                 clip = shards.read_sample(task.tar, outcome["offset"], outcome["nbytes"])
             else:
                 outcome, clip = _make_clip(row, task, worker)
-            writer.add(outcome, clip, sample_meta(row, outcome) if clip is not None else None)
+            meta = None
+            if clip is not None:
+                beside, wrong = _beside(row, outcome, task)
+                outcome["warnings"] += [wrong] if wrong and wrong not in outcome["warnings"] else []
+                meta = {**sample_meta(row, outcome), **beside}
+            writer.add(outcome, clip, meta)
             (on_found if kept else on_clip)(outcome["status"])
         return writer.finish()
 
@@ -172,6 +180,15 @@ def _first_good(
         failed.append(f"{one['path']} failed ({result.error}: {result.message})")
     assert first is not None
     return first, tries[0], failed[1:]
+
+
+def _beside(row: dict[str, Any], outcome: dict[str, Any], task: ShardTask) -> tuple[dict[str, Any], str | None]:
+    """What the source says of the clip in a file beside it, and what was wrong with that file."""
+    ending = task.sidecars.get(row["source"])
+    if ending is None:
+        return {}, None
+    path = outcome.get("path") or row["path"]
+    return read_sidecar(task.roots[row["source"]], path, ending, follow_symlinks=task.follow_symlinks)
 
 
 def sample_meta(row: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:

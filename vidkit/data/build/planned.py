@@ -101,6 +101,7 @@ def build(
         timeout_s=timeout_s,
         workers=workers,
         retry_failed=retry_failed,
+        sidecars=planned.spec.sidecars,
     )
     with Progress("building", planned.table.num_rows, quiet=quiet) as progress:
         return build_table(

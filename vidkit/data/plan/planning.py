@@ -241,6 +241,7 @@ def _settings(spec: DatasetSpec, request: Request, plan: Plan) -> dict[str, Any]
         "label_map": plan.label_map.sha256,
         # an option that came later stands there only where it is used: older builds go on as they were
         **{name: value for name, value in asdict(request.options).items() if name != "ids_from" or value},
+        **({"sidecars": spec.sidecars} if spec.sidecars else {}),
         "limit": request.limit,
         "strict_decode": request.strict_decode,
         "transcoder": request.transcoder,
