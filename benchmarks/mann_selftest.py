@@ -35,7 +35,7 @@ T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
 
 def one_seed(seed: int, preset: str, work: Path | None) -> dict[str, Any]:
     """Of the folder `work`, where an earlier run has left it there."""
-    from vidkit.fewshot import selftest
+    from vidkit.fewshot.selftest import run as selftest
 
     kept = None if work is None else work / f"{preset}-{seed}.json"
     if kept is not None and kept.exists():

@@ -7,7 +7,7 @@ import pytest
 from tests.fewshot.made import made_clips, made_pixels, made_split
 from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.draw import LabelledClips
-from vidkit.fewshot.pixels import ClipPixels
+from vidkit.fewshot.inputs.pixels import ClipPixels
 
 
 @pytest.fixture(scope="module")

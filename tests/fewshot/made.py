@@ -13,16 +13,16 @@ import torch
 from tests.fewshot.episodes.made import alone, write
 from tests.train import small
 from vidkit.fewshot import evaluate as fewshot
-from vidkit.fewshot.config import FewshotConfig
-from vidkit.fewshot.encoder import Encoder, features_of
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
 from vidkit.fewshot.episodes.draw import EpisodeSettings, LabelledClips, episode_pool, open_labelled
-from vidkit.fewshot.features import ClipFeatures
-from vidkit.fewshot.pixels import ClipPixels
-from vidkit.fewshot.training import Pool
+from vidkit.fewshot.inputs.encoder import Encoder, features_of
+from vidkit.fewshot.inputs.features import ClipFeatures
+from vidkit.fewshot.inputs.pixels import ClipPixels
+from vidkit.fewshot.learners.training import Pool
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier
+from vidkit.settings.fewshot import FewshotConfig
 from vidkit.settings.model import ClassifierConfig, DecoderConfig, MaskConfig, ViTConfig
 from vidkit.train.inference import views_of
 
@@ -86,8 +86,9 @@ def encoder(kind: str = "adamae", name: str = "a.pt", seed: int = 1) -> Encoder:
 
 def features(pixels: ClipPixels, source: Encoder) -> ClipFeatures:
     parts = [pixels.video[k : k + 7] for k in range(0, len(pixels.video), 7)]
-    array = features_of(source.build(), parts, torch.device("cpu")).numpy()
-    return ClipFeatures(array=array, name=source.name, checkpoint_sha256=source.sha256)
+    array = features_of(source, source.build(), parts, torch.device("cpu")).numpy()[:, None]
+    how: dict[str, Any] = {"reading": source.reading, "readout": source.readout}
+    return ClipFeatures(array=array, name=source.name, checkpoint_sha256=source.sha256, **how)
 
 
 def config(*learners: str, **changes: Any) -> FewshotConfig:

@@ -15,12 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
+from scipy.stats import t as student
 
 from tests.fewshot.episodes.made import alone, of_class, write
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.fewshot import evaluate as fewshot
-from vidkit.fewshot import training as fewshot_training
-from vidkit.fewshot.config import FewshotConfig
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
 from vidkit.fewshot.episodes.draw import (
     Episode,
@@ -33,14 +32,17 @@ from vidkit.fewshot.episodes.draw import (
     open_labelled,
 )
 from vidkit.fewshot.episodes.lists import read_episodes, write_episodes
-from vidkit.fewshot.features import ClipFeatures
-from vidkit.fewshot.learners import LEARNERS as MADE
-from vidkit.fewshot.learners import Ridge
-from vidkit.fewshot.maml import Head, MamlLearner
-from vidkit.fewshot.recurrent import classify_late
-from vidkit.fewshot.training import predict_all, stack
+from vidkit.fewshot.inputs.features import ClipFeatures
+from vidkit.fewshot.inputs.maps import reducer, standardiser
+from vidkit.fewshot.learners.maml import Head, MamlLearner
+from vidkit.fewshot.learners.plain import Ridge
+from vidkit.fewshot.learners.recurrent import classify_late
+from vidkit.fewshot.learners.table import LEARNERS as MADE
+from vidkit.fewshot.learners.training import judgement, predict_all, stack
 from vidkit.models.memory.mann import Mann
+from vidkit.settings.fewshot import FewshotConfig
 from vidkit.settings.model import MannConfig
+from vidkit.train.descent import descend
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,12 +82,12 @@ def separable(clips: LabelledClips, width: int = 8, noise: float = 0.1) -> ClipF
     centres = rng.standard_normal((len(clips.classes), width))
     centres *= 3 / np.linalg.norm(centres, axis=1, keepdims=True)
     array = centres[clips.class_id] + noise * rng.standard_normal((len(clips), width))
-    return ClipFeatures(array=array.astype(np.float32), name="made")
+    return ClipFeatures(array=array.astype(np.float32)[:, None], name="made")
 
 
 def random(clips: LabelledClips, width: int = 8) -> ClipFeatures:
     array = np.random.default_rng(1).standard_normal((len(clips), width)).astype(np.float32)
-    return ClipFeatures(array=array, name="made")
+    return ClipFeatures(array=array[:, None], name="made")
 
 
 def config(*learners: str, **changes: Any) -> FewshotConfig:
@@ -141,7 +143,7 @@ def slow_ridge(array: Floats, episode: Episode, ridge: float) -> list[int]:
 def test_learners_without_weights_agree_with_slow_references(
     clips: LabelledClips, split: ClassSplit, name: str, shot: int
 ) -> None:
-    array = separable(clips, width=5, noise=2.0).array
+    array = separable(clips, width=5, noise=2.0).flat
     pool = episode_pool(clips, EpisodeSettings(way=4, shot=shot, query=3), split, "test")
     drawn = draw_episodes(pool, 30)
     settings = config(name, way=4, shot=shot)
@@ -162,7 +164,7 @@ def test_learners_without_weights_agree_with_slow_references(
 def test_other_names_for_the_classes_change_nothing_else(
     clips: LabelledClips, split: ClassSplit, name: str
 ) -> None:
-    features = torch.from_numpy(separable(clips, noise=2.0).array)
+    features = torch.from_numpy(separable(clips, noise=2.0).flat)
     pool = episode_pool(clips, EpisodeSettings(way=4, shot=2, query=3), split, "test")
     rows = stack(draw_episodes(pool, 20))
     learner = MADE[name](config(name, way=4, shot=2))  # type: ignore[index]
@@ -246,7 +248,7 @@ def test_separable_features_are_told_apart_by_every_learner(clips: LabelledClips
 def test_a_projection_learns_which_numbers_matter(clips: LabelledClips, split: ClassSplit) -> None:
     """Eight numbers that say the class among 60 that say nothing."""
     noise = np.random.default_rng(2).standard_normal((len(clips), 60)).astype(np.float32)
-    features = ClipFeatures(array=np.concatenate([separable(clips).array, noise], axis=1), name="made")
+    features = ClipFeatures(array=np.concatenate([separable(clips).array, noise[:, None]], axis=2), name="made")
     plain = fewshot.evaluate(clips, features, split, config("proto", way=5)).rows[0]
     learned = fewshot.evaluate(clips, features, split, config("proto", way=5, project=16, steps=100)).rows[0]
     assert learned.accuracy > plain.accuracy + 0.1
@@ -264,12 +266,12 @@ def test_random_features_give_chance(clips: LabelledClips, split: ClassSplit) ->
 
 def test_the_interval_is_over_episodes(clips: LabelledClips, split: ClassSplit) -> None:
     features = separable(clips, noise=2.0)
-    row = fewshot.evaluate(clips, features, raw(features.array, split), config("proto", episodes=50)).rows[0]
+    row = fewshot.evaluate(clips, features, raw(features.flat, split), config("proto", episodes=50)).rows[0]
     assert not row.standardised
     pool = episode_pool(clips, EpisodeSettings(way=2, shot=1, query=3), split, "test")
     shares = []
     for episode in draw_episodes(pool, 50):
-        guesses = slow_proto(features.array, episode)
+        guesses = slow_proto(features.flat, episode)
         shares.append(statistics.mean(float(g == s) for g, s in zip(guesses, episode.query_slots, strict=True)))
     assert row.accuracy == pytest.approx(statistics.mean(shares))
     assert row.half_width == pytest.approx(1.96 * statistics.stdev(shares) / math.sqrt(50))
@@ -288,7 +290,7 @@ def test_by_instance_counts_what_sequences_show(
         late = torch.from_numpy(np.stack([one.instance for one in drawn])) >= 3
         return torch.where(late, slots, 1 - slots)
 
-    monkeypatch.setattr("vidkit.fewshot.recurrent.MannLearner.predict_sequences", predict)
+    monkeypatch.setattr("vidkit.fewshot.learners.recurrent.MannLearner.predict_sequences", predict)
     row = fewshot.evaluate(clips, separable(clips), split, config("mann", episodes=20, steps=1)).rows[0]
     assert [(one.instance, one.accuracy) for one in row.by_instance] == [(1, 0), (2, 0), (3, 1), (4, 1)]
 
@@ -320,7 +322,9 @@ def test_seeds_are_summed_up(clips: LabelledClips, split: ClassSplit) -> None:
         means = [row.accuracy for row in result.rows if row.learner == summary.learner]
         widths = [row.half_width for row in result.rows if row.learner == summary.learner]
         assert summary.accuracy == pytest.approx(statistics.mean(means))
-        assert summary.half_width_seeds == pytest.approx(4.303 * statistics.stdev(means) / math.sqrt(3))
+        assert summary.half_width_seeds == pytest.approx(
+            student.ppf(0.975, 2) * statistics.stdev(means) / math.sqrt(3)
+        )
         assert min(widths) / 2 < summary.half_width < max(widths) / 1.5
     one = fewshot.evaluate(clips, separable(clips, noise=2.0), split, config("nn", seeds=(3,)))
     assert one.summaries[0].half_width_seeds is None
@@ -346,15 +350,16 @@ def test_a_published_list_gives_the_same_row(clips: LabelledClips, split: ClassS
 
 
 def test_standardised_by_meta_train_alone(clips: LabelledClips, split: ClassSplit) -> None:
-    array = (random(clips, 5).array * [1, 10, 100, 0, 1] + [0, 5, 9, 7, 0]).astype(np.float32)
+    array = (random(clips, 5).flat * [1, 10, 100, 0, 1] + [0, 5, 9, 7, 0]).astype(np.float32)
     inside = np.isin([clips.classes[i] for i in clips.class_id], split.train)
     array[~inside, 4] += 50
-    found, done = fewshot.standardise(array, clips, split)
-    assert done
+    standard = standardiser(array, clips, split)
+    assert standard is not None
+    found = standard(torch.from_numpy(array)).numpy()
     np.testing.assert_allclose(found[inside].mean(axis=0), 0, atol=1e-5)
     np.testing.assert_allclose(found[inside].std(axis=0), [1, 1, 1, 0, 1], atol=1e-5)
     assert found[~inside, 4].mean() > 40
-    reduced = fewshot.reduce(found, clips, split, 3)
+    reduced = reducer(found, clips, split, 3)(torch.from_numpy(found)).numpy()
     assert reduced.shape == (len(clips), 3)
     assert np.square(reduced[inside]).mean() == pytest.approx(1)
     part = found[inside].astype(float) - found[inside].astype(float).mean(axis=0)
@@ -365,7 +370,7 @@ def test_standardised_by_meta_train_alone(clips: LabelledClips, split: ClassSpli
 
 
 def test_the_best_state_by_meta_val_stays(clips: LabelledClips, split: ClassSplit) -> None:
-    features = torch.from_numpy(separable(clips).array)
+    features = torch.from_numpy(separable(clips).flat)
     settings = EpisodeSettings(way=2, shot=1, query=3)
     val = episode_pool(clips, settings, split, "val")
     model = torch.nn.Linear(1, 1, bias=False)
@@ -382,30 +387,29 @@ def test_the_best_state_by_meta_val_stays(clips: LabelledClips, split: ClassSpli
             good = len(seen) == 4
             return torch.zeros(query.shape[:2], dtype=torch.int64) + (0 if good else 9)
 
-    facts = fewshot_training.train_model(
-        Fake(), model, "fake", lambda step: model.weight.sum(), config(steps=20), features, val, None
+    groups = [{"params": list(model.parameters()), "lr": 0.01}]
+    judge = judgement(Fake(), lambda: features, val, 30)
+    done = descend(
+        lambda step: model.weight.sum(), groups, name="fake", steps=20, clip=10, modules=[model], judge=judge
     )
-    assert facts["kept_step"] == 8
+    assert (done.kept_step, done.accuracy) == (8, 0.5)
     assert model.weight.item() == pytest.approx(seen[3])
     assert len(set(seen)) == 10
-    last = fewshot_training.train_model(
-        Fake(), model, "fake", lambda step: model.weight.sum(), config(steps=20), features, None, None
-    )
-    assert (last["kept_step"], last["val_accuracy"]) == (20, None)
+    assert not model.training
+    last = descend(lambda step: model.weight.sum(), groups, name="fake", steps=20, clip=10)
+    assert (last.kept_step, last.accuracy) == (20, None)
+    assert model.weight.item() < seen[3]
 
 
-def test_a_loss_that_is_not_finite_stops(clips: LabelledClips) -> None:
+def test_a_loss_that_is_not_finite_stops() -> None:
     model = torch.nn.Linear(1, 1)
     with pytest.raises(TrainingError, match="the loss of x is nan at step 1\n  -> choose a smaller learning rate"):
-        fewshot_training.train_model(
-            MADE["nn"](config()),
-            model,
-            "x",
+        descend(
             lambda step: model.weight.sum() * math.nan,
-            config(steps=5),
-            torch.zeros(len(clips), 2),
-            None,
-            None,
+            [{"params": list(model.parameters()), "lr": 0.1}],
+            name="x",
+            steps=5,
+            clip=1,
         )
 
 
@@ -473,7 +477,7 @@ def test_a_list_of_seen_classes_is_refused(clips: LabelledClips, split: ClassSpl
     with pytest.raises(ConfigError, match="of meta-train classes, which learners may have seen"):
         fewshot.evaluate(clips, separable(clips), split, config(), published=published)
     with pytest.raises(ConfigError, match="3 features for 480 clips"):
-        fewshot.evaluate(clips, ClipFeatures(array=np.zeros((3, 2), np.float32), name="x"), split, config())
+        fewshot.evaluate(clips, ClipFeatures(array=np.zeros((3, 1, 2), np.float32), name="x"), split, config())
 
 
 def test_results_are_written_whole_and_replace_only_results(

@@ -199,7 +199,7 @@ def test_another_label_map(tuned: Path, pretrained: Path, tmp_path: Path) -> Non
         evaluate.run(third, tuned, split="val", workers=0, quiet=True)
     with pytest.raises(ConfigError, match="class 2 is 'c' there and 'z' in the dataset"):
         run(small.finetune(), third, tmp_path / "run", init=tuned)
-    with pytest.raises(ConfigError, match="holds an adamae"):
+    with pytest.raises(ConfigError, match="holds a model of kind 'adamae'"):
         evaluate.run(third, pretrained, split="val", workers=0, quiet=True)
 
 

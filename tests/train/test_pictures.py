@@ -21,7 +21,7 @@ from vidkit.models.adamae import AdaMAE, Reconstruction
 from vidkit.models.masking import mask_generator, num_visible
 from vidkit.settings.model import MaskConfig, SamplerConfig, ViTConfig
 from vidkit.train import pictures
-from vidkit.train.drawing import Block, Row, draw_gif, heat, write_whole
+from vidkit.train.drawing import Block, Row, draw_gif, heat
 from vidkit.train.pictures import chosen, mask_picture, rows_of
 
 SCALE = 4  # of clips of 32 pixels to tiles of 128
@@ -333,22 +333,6 @@ def test_what_cannot_be_decoded(model: tuple[Path, AdaMAE], tmp_path: Path) -> N
         draw(model[0], out, data=built)
     assert out.read_bytes() == b"older"
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "bad.mp4", "d"}
-
-
-def test_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("x")
-    with pytest.raises(VidkitError, match=r"cannot write: (Not a directory|File exists)"):
-        write_whole(tmp_path / "file" / "a.png", b"data")
-
-    def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[:1])
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(VidkitError, match="cannot write: No space left"):
-        write_whole(tmp_path / "a.png", b"data")
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 def test_the_command(

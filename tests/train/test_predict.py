@@ -103,7 +103,7 @@ def test_scores_that_are_not_finite(built: Path, tmp_path: Path) -> None:
 
 def test_no_classifier_no_device(tmp_path: Path) -> None:
     saved.adamae(tmp_path / "a.pt")
-    with pytest.raises(ConfigError, match="holds a adamae, which names no classes"):
+    with pytest.raises(ConfigError, match="holds a model of kind 'adamae', which names no classes"):
         open_predictor(tmp_path / "a.pt")
     with pytest.raises(ConfigError, match="cannot use device 'nonsense'"):
         choose_device("nonsense")

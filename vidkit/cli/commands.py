@@ -64,6 +64,10 @@ PANELS: dict[str, dict[str, Entry]] = {
             "vidkit.cli.training.extract",
             "Write the features of every clip of a dataset, by a pre-trained or fine-tuned model.",
         ),
+        "probe": Entry(
+            "vidkit.cli.training.probe",
+            "Accuracy of simple classifiers on a frozen encoder, layer by layer, beside random weights and pixels.",
+        ),
         "convert": Entry(
             "vidkit.cli.training.convert",
             "Read a checkpoint of VideoMAE, AdaMAE or Hugging Face, or write ours in their layout.",

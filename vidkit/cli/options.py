@@ -30,6 +30,15 @@ Split = Annotated[
 ClipsAtATime = Annotated[int, typer.Option("--batch-size", help="Clips at a time, with all their views.", min=1)]
 LoaderProcesses = Annotated[int, typer.Option("--workers", help="Loader processes.", min=0)]
 
+Layers = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,N,...",
+        help="Of the encoder, from 1; by default the last and those at 1/2 and 3/4 of the depth.",
+        show_default=False,
+    ),
+]
+
 # --- of training runs ---
 
 Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the run.")]

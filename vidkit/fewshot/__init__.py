@@ -1,1 +1,1 @@
-"""Learners on few examples: episodes, encoders and pixels, MANN, MAML, prototypes, and their evaluation."""
+"""Learners on few examples, evaluated on classes that none has seen: `evaluate.evaluate`."""

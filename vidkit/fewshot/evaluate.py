@@ -19,29 +19,26 @@ import torch
 from torch import Tensor
 
 from vidkit.errors import ConfigError
-from vidkit.fewshot.config import ALL_BLOCKS, MOST_INSTANCES, PIXEL_LEARNERS, FewshotConfig, Learner
-from vidkit.fewshot.encoder import Encoder
 from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.draw import draw_episodes, draw_sequences
 from vidkit.fewshot.episodes.labelled import LabelledClips
 from vidkit.fewshot.episodes.lists import EpisodeList
 from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings, episode_pool
-from vidkit.fewshot.features import ClipFeatures
-from vidkit.fewshot.finetune import run_episodes
-from vidkit.fewshot.inputs import Map, reduce, reducer, standardise, standardiser, through
-from vidkit.fewshot.learners import LEARNERS, NETWORKS, needs_training
-from vidkit.fewshot.pixels import ClipPixels
-from vidkit.fewshot.recurrent import MannLearner, sequence_pool, stack_sequences
+from vidkit.fewshot.inputs.encoder import Encoder
+from vidkit.fewshot.inputs.features import ClipFeatures
+from vidkit.fewshot.inputs.maps import Map, reducer, standardiser, through
+from vidkit.fewshot.inputs.pixels import ClipPixels
+from vidkit.fewshot.inputs.sources import check_given, source_of
+from vidkit.fewshot.learners.finetune import run_episodes
+from vidkit.fewshot.learners.recurrent import MannLearner, sequence_pool, stack_sequences
+from vidkit.fewshot.learners.table import LEARNERS, NETWORKS, needs_training
+from vidkit.fewshot.learners.training import EpisodeRows, Pool, Report, TunableLearner, predict_all, stack
+from vidkit.fewshot.learners.tuned import tune
 from vidkit.fewshot.results import (
-    FORMAT,
-    INTERVAL,
-    KIND,
     SEED_INTERVAL,
-    STUDENT,
     Instance,
     Result,
     Row,
-    Summary,
     check_target,
     interval,
     predictions_sha256,
@@ -49,29 +46,17 @@ from vidkit.fewshot.results import (
     versions,
     write_rows,
 )
-from vidkit.fewshot.selftest import by_instance
-from vidkit.fewshot.sources import check_given, source_of
-from vidkit.fewshot.training import EpisodeRows, Pool, Report, TunableLearner, predict_all, stack
-from vidkit.fewshot.tuned import tune
+from vidkit.fewshot.selftest.run import by_instance
+from vidkit.settings.fewshot import ALL_BLOCKS, MOST_INSTANCES, PIXEL_LEARNERS, FewshotConfig, Learner
 
 __all__ = [
-    "FORMAT",
-    "INTERVAL",
-    "KIND",
     "SEED_INTERVAL",
-    "STUDENT",
-    "Instance",
     "Result",
     "Row",
-    "Summary",
     "check",
     "check_target",
     "evaluate",
     "interval",
-    "predictions_sha256",
-    "reduce",
-    "standardise",
-    "versions",
     "write_rows",
 ]
 
@@ -132,7 +117,7 @@ def evaluate(
         published: test episodes; its settings and class split hold instead of the others. Seeds then change the
             training alone.
         encoder: for "finetune", for "scratch", which has its shape alone, and with `tune`: that of `features`.
-        pixels: the clips of `fewshot_pixels.meta_splits_needed`, as the encoder looks at them; for the same.
+        pixels: the clips of `pixels.meta_splits_needed`, as the encoder looks at them; for the same.
         done: called with each row.
 
     Raises:
@@ -240,9 +225,9 @@ def _inputs(
     """Those of most learners, those of networks, and whether they are standardised."""
     if features is None:
         return None, None, False
-    standard = standardiser(features.array, clips, split)
+    standard = standardiser(features.flat, clips, split)
     maps: tuple[Map, ...] = () if standard is None else (standard,)
-    table = through(maps, torch.from_numpy(features.array))
+    table = through(maps, torch.from_numpy(features.flat))
     plain = _Inputs(table.to(device), maps)
     if NETWORKS.isdisjoint(config.learners) or not 0 < config.reduce < table.shape[1]:
         return plain, plain, standard is not None

@@ -18,17 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vidkit.errors import ConfigError
-from vidkit.fewshot.config import FewshotConfig
+from vidkit.fewshot.episodes import json_rows
 from vidkit.fewshot.episodes.class_split import MetaSplit
 from vidkit.files import write_whole
+from vidkit.settings.fewshot import FewshotConfig
 
 INTERVAL = "95 %: mean +- 1.96 s / sqrt(episodes)"
 SEED_INTERVAL = "95 %: mean over seeds +- t s / sqrt(seeds), Student's t with seeds - 1 degrees of freedom"
-
-#: 97.5 % points of Student's t for 1, 2, ... degrees of freedom; beyond these, of the normal distribution's 1.96.
-STUDENT: tuple[float, ...] = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-STUDENT += (2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086)
 
 #: What says that a file is one of results.
 KIND = "vidkit-fewshot"
@@ -70,6 +66,9 @@ class Row:
     features: str
     """ "pixels", the checkpoint's name, or "random" for an encoder with random weights."""
     width: int
+    """Numbers that a clip has, all of its steps together."""
+    read: str | None
+    """Read-out and layer; None where a learner reads clips itself."""
     standardised: bool
     """False where there are no meta-train classes to take a mean from, and where a learner reads clips itself."""
     training: dict[str, Any]
@@ -129,7 +128,9 @@ def summary(name: str, scores: Sequence[Tensor], same_episodes: bool) -> Summary
     seeds = len(scores)
     over_seeds = None
     if seeds > 1:
-        factor = STUDENT[seeds - 2] if seeds - 2 < len(STUDENT) else 1.96
+        from scipy.stats import t as student
+
+        factor = float(student.ppf(0.975, seeds - 1))
         over_seeds = factor * score_SE.mean(dim=1).std(correction=1).item() / math.sqrt(seeds)
     return Summary(learner=name, seeds=seeds, accuracy=mean, half_width=half_width, half_width_seeds=over_seeds)
 
@@ -166,14 +167,4 @@ def check_target(path: Path) -> None:
     Raises:
         ConfigError: as `write_rows`; for asking before the work is done.
     """
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder", field="--out", hint="give the name of a file")
-    if path.exists():
-        with path.open("rb") as file:
-            found = file.read(100)
-        if found and f'"{KIND}"'.encode() not in found:
-            raise ConfigError(
-                f"{path} exists and holds no few-shot results, so it is not replaced",
-                field="--out",
-                hint="choose another name, or delete the file",
-            )
+    json_rows.check_target(path, KIND, "holds no few-shot results", field="--out")

@@ -211,17 +211,6 @@ class AdaMAE(nn.Module):
         features: Tensor = self.encoder_norm(run_blocks(self.encoder, x_BVD, self.config.recompute.encoder))
         return features
 
-    def features(self, video_BCTHW: Tensor) -> Tensor:
-        """Clips -> the encoder's features of all tokens, nothing masked, mean over the tokens: (B, D).
-
-        Clips and errors as in `forward`.
-        """
-        vit = self.config.encoder
-        check_video(video_BCTHW, vit)
-        tokens_BND = self.tokenizer(self.tokenizer.inputs(video_BCTHW, patchify(video_BCTHW, vit)))
-        everything_BN = torch.arange(vit.tokens, device=video_BCTHW.device).expand(video_BCTHW.shape[0], -1)
-        return self.encode(tokens_BND, everything_BN).mean(dim=1)
-
     def decode(
         self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Recompute | None = None
     ) -> Tensor:

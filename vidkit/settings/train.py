@@ -1,4 +1,4 @@
-"""Settings of training runs as frozen dataclasses. What they mean for the models is in `model_config`.
+"""Settings of training runs as frozen dataclasses. What they mean for the models is in `model`.
 
 Rates are given for 256 clips a step and scaled linearly with the clips that a step really has (Goyal et al. 2017;
 AdaMAE, section A.5): `lr = base_lr * batch_size / 256`.
@@ -141,10 +141,13 @@ class PretrainConfig:
     """Of weights, order, augmentation and masks."""
     diagnostics: bool = True
     """Log how visible tokens overlap with motion, which reads the clips once more."""
+    probe_epochs: int = 0
+    """Epochs between probes of the frozen encoder on the validation split, into log.jsonl; 0: none."""
 
     def __post_init__(self) -> None:
         faults = Faults()
         _check_common(faults, self.seed, self.optim, self.data)
+        faults.check(self.probe_epochs >= 0, "probe_epochs", self.probe_epochs, "at least 0")
         faults.check(self.optim.layer_decay == 1, "optim.layer_decay", self.optim.layer_decay, "1 in pre-training")
         faults.raise_if_any("pre-training settings")
 

@@ -9,13 +9,10 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-
-from vidkit.errors import VidkitError
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -196,23 +193,3 @@ def _write(
             line = line[:-1]
         line = line.rstrip() + "..."
     draw.text(at, line, font=font, fill=ink)
-
-
-def write_whole(out: Path, data: bytes) -> None:
-    """Write a file whole or not at all, with the folder it lies in.
-
-    Raises:
-        VidkitError: it cannot be written.
-    """
-    part = out.with_name(out.name + ".part")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            part.replace(out)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise VidkitError(
-            f"cannot write: {error.strerror or error}", file=out, hint="give --out a place that can be written"
-        ) from error

@@ -20,13 +20,12 @@ from torch import Tensor
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
-from vidkit.errors import ConfigError, DatasetError, TrainingError, VidkitError
-from vidkit.files import whole_file
-from vidkit.models import checkpoints
+from vidkit.errors import ConfigError, DatasetError, TrainingError
 from vidkit.models.classifier import VideoClassifier
 from vidkit.settings.model import ViTConfig
 from vidkit.settings.train import Precision, ViewConfig
-from vidkit.train.inference import choose_device, open_views, views_of
+from vidkit.train.files import check_place, written_whole
+from vidkit.train.inference import choose_device, open_classifier, open_views, views_of
 from vidkit.train.metrics import multi_label, single_label
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -177,15 +176,8 @@ def run(
         VidkitError: `out` cannot be written.
     """
     if out is not None:
-        _make_place(out)
-    loaded = checkpoints.load(checkpoint)
-    model = checkpoints.build(loaded)
-    if not isinstance(model, VideoClassifier):
-        raise ConfigError(
-            f"the checkpoint holds an {loaded.kind} model, which names no classes",
-            file=checkpoint,
-            hint="fine-tune it first: vidkit finetune --init",
-        )
+        check_place(out, "scores")
+    loaded, model = open_classifier(checkpoint)
     views = views or views_of(loaded.facts)
     dataset = open_test_split(data, split, model.config.encoder, views)
     check_label_map(loaded.facts, dataset, checkpoint)
@@ -278,29 +270,5 @@ def write_predictions(predictions: Predictions, dataset: ClipDataset, out: Path)
             "scores": pa.array(list(predictions.scores), pa.list_(pa.float32())),
         }
     )
-    try:
-        with whole_file(out) as file:
-            pq.write_table(table, file, compression="zstd")
-    except OSError as error:
-        raise _no_place(out, error) from error
-
-
-def _make_place(out: Path) -> None:
-    """Before the test, not after it.
-
-    Raises:
-        ConfigError: `out` is a folder.
-        VidkitError: its folder cannot be made.
-    """
-    if out.is_dir():
-        raise ConfigError("is a folder; scores go to one file", field="--out", file=out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _no_place(out, error) from error
-
-
-def _no_place(out: Path, error: OSError) -> VidkitError:
-    return VidkitError(
-        f"cannot write: {error.strerror or error}", file=out, hint="give --out a place that can be written"
-    )
+    with written_whole(out) as file:
+        pq.write_table(table, file, compression="zstd")

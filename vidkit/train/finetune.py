@@ -22,8 +22,7 @@ from vidkit.settings.model import ClassifierConfig, ViTConfig
 from vidkit.settings.train import FinetuneConfig
 from vidkit.train import evaluate, loop
 from vidkit.train.evaluate import check_label_map, open_test_split
-from vidkit.train.runs import RunFolder
-from vidkit.train.setup import accelerator, dataset_facts, make_loader
+from vidkit.train.setup import accelerator, begin, make_loader, open_clips
 
 
 def run(
@@ -55,12 +54,7 @@ def run(
     vit = config.encoder if start is None else start.config.encoder
     visible = None if config.mask_ratio is None else num_visible(vit.grid, config.mask_ratio)
     dataset = _open(config, data, vit)
-    folder = RunFolder(out)
-    facts = {**dataset_facts(dataset), "init": None if init is None else str(init)}
-    if accelerate.is_main_process:
-        folder.begin("finetune", config, facts, resume=resume)
-    accelerate.wait_for_everyone()
-    begun = resume and folder.last.exists()
+    folder, facts, resumed = begin("finetune", config, dataset, out, accelerate, init=init, resume=resume)
     model = _make_model(config, vit, len(dataset.classes))
     if start is not None and init is not None:
         _take_weights(model, start, dataset, init)
@@ -80,36 +74,21 @@ def run(
             optim=config.optim,
             log=config.log,
             seed=config.seed,
-            facts={**facts, "stride": config.data.stride, "mode": config.data.mode},
+            facts=facts,
             validate=validate,
             validate_epochs=config.val_epochs,
             metric="mAP" if multi else "top1",
         )
         try:
-            return loop.fit(task, folder, accelerate, resume=begun, quiet=quiet)
+            return loop.fit(task, folder, accelerate, resume=resumed, quiet=quiet)
         finally:
             close()
 
 
 def _open(config: FinetuneConfig, data: Path, vit: ViTConfig) -> ClipDataset:
-    def opened(fraction: float | None) -> ClipDataset:
-        return ClipDataset(
-            data,
-            config.data.split,
-            frames=vit.frames,
-            stride=config.data.stride,
-            mode=config.data.mode,
-            training=True,
-            size=vit.size,
-            augment=config.data.augment,
-            repeats=config.data.repeats,
-            seed=config.seed,
-            label_fraction=fraction,
-            decoder=config.data.decoder,
-        )
-
-    dataset = opened(config.data.label_fraction)
-    return opened(1.0) if dataset.unlabelled else dataset  # all that have a label
+    dataset = open_clips(data, config.data, vit, config.seed, config.data.label_fraction)
+    # a fraction of 1: all that have a label
+    return open_clips(data, config.data, vit, config.seed, 1.0) if dataset.unlabelled else dataset
 
 
 def _make_model(config: FinetuneConfig, vit: ViTConfig, classes: int) -> VideoClassifier:

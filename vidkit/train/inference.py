@@ -11,6 +11,9 @@ import torch
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.sampling import Sampling
 from vidkit.errors import ConfigError
+from vidkit.models import checkpoints
+from vidkit.models.checkpoints import Checkpoint
+from vidkit.models.classifier import VideoClassifier
 from vidkit.settings.model import ViTConfig
 from vidkit.settings.train import ViewConfig
 
@@ -57,34 +60,44 @@ def views_of(
     )
 
 
+def open_classifier(checkpoint: Path) -> tuple[Checkpoint, VideoClassifier]:
+    """A fine-tuned model, on the CPU, in training mode.
+
+    Raises:
+        ConfigError: a checkpoint that is no classifier.
+    """
+    loaded = checkpoints.load(checkpoint)
+    model = checkpoints.build(loaded)
+    if not isinstance(model, VideoClassifier):
+        raise ConfigError(
+            f"the checkpoint holds a model of kind {loaded.kind!r}, which names no classes",
+            file=checkpoint,
+            hint="fine-tune it first: vidkit finetune --init",
+        )
+    return loaded, model
+
+
 def open_views(data: Path, split: str, vit: ViTConfig, views: ViewConfig, **how: Any) -> ClipDataset:
     """The clips of a split as a network that is not trained sees them.
 
     Args:
         how: further arguments of `ClipDataset`.
     """
-    return ClipDataset(
-        data,
-        split,
-        frames=vit.frames,
-        stride=views.stride,
-        mode=views.mode,
-        training=False,
-        size=vit.size,
-        views=views.views,
-        crop_share=views.crop_share,
-        **how,
-    )
+    return ClipDataset(data, split, **_look(vit, views), **how)
 
 
 def sampling_of(vit: ViTConfig, views: ViewConfig) -> Sampling:
     """The same for a file that is in no dataset."""
-    return Sampling(
-        frames=vit.frames,
-        stride=views.stride,
-        mode=views.mode,
-        training=False,
-        size=vit.size,
-        views=views.views,
-        crop_share=views.crop_share,
-    )
+    return Sampling(**_look(vit, views))
+
+
+def _look(vit: ViTConfig, views: ViewConfig) -> dict[str, Any]:
+    return {
+        "frames": vit.frames,
+        "stride": views.stride,
+        "mode": views.mode,
+        "training": False,
+        "size": vit.size,
+        "views": views.views,
+        "crop_share": views.crop_share,
+    }

@@ -36,7 +36,7 @@ CHECK_EVERY = 20
 
 #: (model, batch, number of the batch) -> named scalars on the device, "loss" among them
 Losses = Callable[[nn.Module, ClipBatch, int], dict[str, Tensor]]
-#: model -> metrics, of which the named one is to be high
+#: model -> metrics, of which the named one is to be high; on other processes than the first they may be empty
 Validate = Callable[[nn.Module], dict[str, float]]
 
 
@@ -59,7 +59,7 @@ class Task:
     validate: Validate | None = None
     validate_epochs: int = 1
     metric: str = ""
-    """Which of the metrics decides what the best checkpoint is."""
+    """Which of the metrics decides what the best checkpoint is. Empty: none does."""
 
 
 @dataclass(slots=True)
@@ -278,9 +278,8 @@ class _Loop:
         metrics = task.validate(model)
         model.train(training)
         self.raw.train()
-        value = metrics[task.metric]
-        if self.at.best is None or value > self.at.best:
-            self.at.best = value
+        if task.metric and (self.at.best is None or metrics[task.metric] > self.at.best):
+            self.at.best = metrics[task.metric]
             if self.accelerate.is_main_process:
                 checkpoints.save(self.run.best, self._checkpoint(epoch, model, metrics))
         if self.accelerate.is_main_process:

@@ -30,8 +30,9 @@ from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.masking import mask_generator
 from vidkit.settings.model import AdaMAEConfig, Strategy, one_of
 from vidkit.settings.train import ViewConfig
-from vidkit.train.drawing import Block, Row, draw_gif, draw_png, heat, write_whole
-from vidkit.train.inference import choose_device, sampling_of, views_of
+from vidkit.train.drawing import Block, Row, draw_gif, draw_png, heat
+from vidkit.train.files import written_whole
+from vidkit.train.inference import choose_device, open_views, sampling_of, views_of
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -121,7 +122,8 @@ def mask_picture(
     title = (
         f"{settings.strategy} masks, ratio {settings.ratio:g}: {model.num_visible:,} of {tokens:,} tokens visible"
     )
-    write_whole(out, draw(blocks, title))
+    with written_whole(out) as file:
+        file.write(draw(blocks, title))
     return MaskPicture(
         file=out,
         clips=tuple(block.name for block in blocks),
@@ -177,16 +179,7 @@ def _file_clip(path: Path, model: AdaMAE, views: ViewConfig) -> Tensor:
 def _dataset_clips(
     data: Path, split: str, count: int, seed: int, model: AdaMAE, views: ViewConfig
 ) -> list[tuple[str, int, Tensor]]:
-    vit = model.config.encoder
-    dataset = ClipDataset(
-        data,
-        split,
-        frames=vit.frames,
-        stride=views.stride,
-        mode=views.mode,
-        training=False,
-        size=vit.size,
-    )
+    dataset = open_views(data, split, model.config.encoder, views)
     return [(_name(dataset, i), i, dataset[i].video) for i in chosen(dataset.clips.class_id, count, seed)]
 
 

@@ -16,11 +16,10 @@ from vidkit.data.load.sampling import Sampling
 from vidkit.data.load.video_file import read_views
 from vidkit.data.media.frames import listening
 from vidkit.errors import ClipError, ConfigError, TrainingError
-from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.classifier import VideoClassifier
 from vidkit.settings.train import ViewConfig
-from vidkit.train.inference import choose_device, sampling_of, views_of
+from vidkit.train.inference import choose_device, open_classifier, sampling_of, views_of
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -119,14 +118,7 @@ def open_predictor(
     Raises:
         ConfigError: a checkpoint that is no classifier, or settings that cannot be.
     """
-    loaded = checkpoints.load(checkpoint)
-    model = checkpoints.build(loaded)
-    if not isinstance(model, VideoClassifier):
-        raise ConfigError(
-            f"the checkpoint holds a {loaded.kind}, which names no classes",
-            file=checkpoint,
-            hint="fine-tune it first: vidkit finetune --init",
-        )
+    loaded, model = open_classifier(checkpoint)
     where = choose_device(device)
     return Predictor(
         model.to(where).eval(),

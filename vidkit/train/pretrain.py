@@ -10,15 +10,14 @@ from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from vidkit.data.load.batch import ClipBatch
-from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator
 from vidkit.settings.train import PretrainConfig
 from vidkit.train import loop
-from vidkit.train.runs import RunFolder
-from vidkit.train.setup import accelerator, dataset_facts, make_loader
+from vidkit.train.probe.during import Hook
+from vidkit.train.setup import accelerator, begin, make_loader, open_clips
 
 
 def run(
@@ -45,31 +44,13 @@ def run(
     """
     torch.manual_seed(config.seed)
     accelerate = accelerator(config.optim, config.log.tracker, str(out))
-    vit = config.model.encoder
-    dataset = ClipDataset(
-        data,
-        config.data.split,
-        frames=vit.frames,
-        stride=config.data.stride,
-        mode=config.data.mode,
-        training=True,
-        size=vit.size,
-        augment=config.data.augment,
-        repeats=config.data.repeats,
-        seed=config.seed,
-        label_fraction=config.data.label_fraction,
-        decoder=config.data.decoder,
-    )
-    folder = RunFolder(out)
-    facts = {**dataset_facts(dataset), "init": None if init is None else str(init)}
-    if accelerate.is_main_process:
-        folder.begin("pretrain", config, facts, resume=resume)
-    accelerate.wait_for_everyone()
-    begun = resume and folder.last.exists()
+    dataset = open_clips(data, config.data, config.model.encoder, config.seed, config.data.label_fraction)
+    folder, facts, resumed = begin("pretrain", config, dataset, out, accelerate, init=init, resume=resume)
     model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
-    if init is not None and not begun:
+    if init is not None and not resumed:
         _take_weights(model, init)
     with make_loader(dataset, config.data, config.optim, accelerate, quiet=quiet) as loader:
+        hook = _probing(config, data, accelerate)
         task = loop.Task(
             kind="pretrain",
             model=model,
@@ -82,9 +63,22 @@ def run(
             optim=config.optim,
             log=config.log,
             seed=config.seed,
-            facts={**facts, "stride": config.data.stride, "mode": config.data.mode},
+            facts=facts,
+            validate=(hook or (lambda model: {})) if config.probe_epochs else None,
+            validate_epochs=max(1, config.probe_epochs),
         )
-        return loop.fit(task, folder, accelerate, resume=begun, quiet=quiet)
+        try:
+            return loop.fit(task, folder, accelerate, resume=resumed, quiet=quiet)
+        finally:
+            if hook is not None:
+                hook.close()
+
+
+def _probing(config: PretrainConfig, data: Path, accelerate: Any) -> Hook | None:
+    """On the first process alone: the others wait for it."""
+    if not config.probe_epochs or not accelerate.is_main_process:
+        return None
+    return Hook(config, data, accelerate.device)
 
 
 def _losses(config: PretrainConfig, rank: int) -> loop.Losses:

@@ -21,7 +21,7 @@ from vidkit.settings.plain import to_plain
 FORMAT = 1
 
 #: What may differ when a run goes on: none of it changes what is learnt.
-FREE = ("data.workers", "data.cache", "data.decoder", "log.", "optim.compile")
+FREE = ("data.workers", "data.cache", "data.decoder", "log.", "optim.compile", "probe_epochs")
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ import resource
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +15,68 @@ from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError
-from vidkit.settings.train import DataConfig, OptimConfig
+from vidkit.settings.model import ViTConfig
+from vidkit.settings.train import DataConfig, FinetuneConfig, OptimConfig, PretrainConfig
+from vidkit.train.runs import RunFolder
+
+
+def open_clips(
+    data: Path, config: DataConfig, vit: ViTConfig, seed: int, label_fraction: float | None
+) -> ClipDataset:
+    """The clips of a split as a network is trained on them.
+
+    Raises:
+        ConfigError: settings that do not fit the dataset.
+        DatasetError: no usable dataset.
+    """
+    return ClipDataset(
+        data,
+        config.split,
+        frames=vit.frames,
+        stride=config.stride,
+        mode=config.mode,
+        training=True,
+        size=vit.size,
+        augment=config.augment,
+        repeats=config.repeats,
+        seed=seed,
+        label_fraction=label_fraction,
+        decoder=config.decoder,
+    )
+
+
+class Begun(NamedTuple):
+    """A run whose folder is there."""
+
+    folder: RunFolder
+    facts: dict[str, Any]
+    """What its checkpoints say of data and beginnings."""
+    resumed: bool
+    """Whether it goes on from a checkpoint."""
+
+
+def begin(
+    kind: str,
+    config: PretrainConfig | FinetuneConfig,
+    dataset: ClipDataset,
+    out: Path,
+    accelerate: Any,
+    *,
+    init: Path | None,
+    resume: bool,
+) -> Begun:
+    """Make or check the run's folder, on the first process.
+
+    Raises:
+        ConfigError: it holds a run and `resume` is off, or one with other settings.
+    """
+    folder = RunFolder(out)
+    facts = {**dataset_facts(dataset), "init": None if init is None else str(init)}
+    if accelerate.is_main_process:
+        folder.begin(kind, config, facts, resume=resume)
+    accelerate.wait_for_everyone()
+    facts |= {"stride": config.data.stride, "mode": config.data.mode}
+    return Begun(folder, facts, resume and folder.last.exists())
 
 
 def dataset_facts(dataset: ClipDataset) -> dict[str, Any]:

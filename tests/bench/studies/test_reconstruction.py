@@ -26,6 +26,7 @@ from vidkit.models.tokenizers import patchify
 from vidkit.settings.model import LossConfig
 from vidkit.settings.train import ViewConfig
 from vidkit.train import pretrain
+from vidkit.train.runs import RunFolder
 
 VISIBLE = 8
 
@@ -126,8 +127,8 @@ def test_arms_and_their_steps(whole: tuple[Path, tuple[Row, ...]]) -> None:
 
 def test_the_continuation_begins_with_the_weights_before(data: Path, whole: tuple[Path, tuple[Row, ...]]) -> None:
     arm = studies.by_arm(whole[1])
-    log = pretrain.RunFolder(whole[0] / arm["continued"].runs["small"]).rows()
-    scratch = pretrain.RunFolder(whole[0] / arm["scratch"].runs["small"]).rows()
+    log = RunFolder(whole[0] / arm["continued"].runs["small"]).rows()
+    scratch = RunFolder(whole[0] / arm["scratch"].runs["small"]).rows()
     assert log[0]["loss"] < scratch[0]["loss"], "same clips, same order"
 
 

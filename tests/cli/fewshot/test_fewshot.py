@@ -16,13 +16,14 @@ from tests.data.tinyset import Clip, build
 from tests.train import saved, small
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, DatasetError
-from vidkit.fewshot import selftest
-from vidkit.fewshot.config import LEARNERS
-from vidkit.fewshot.encoder import open_encoder
 from vidkit.fewshot.episodes.draw import open_labelled
-from vidkit.fewshot.features import clip_features
-from vidkit.fewshot.selftest import SelfTest
-from vidkit.train.extract import feature_facts
+from vidkit.fewshot.inputs.encoder import Seen, open_encoder
+from vidkit.fewshot.inputs.features import clip_features
+from vidkit.fewshot.selftest import run as selftest
+from vidkit.fewshot.selftest.run import SelfTest
+from vidkit.settings.fewshot import LEARNERS
+from vidkit.train.features.file import open_features
+from vidkit.train.features.readout import Reading, tokens_at
 
 EPISODES = ["--way", 2, "--shot", 1, "--query", 2, "--episodes", 20, "--shares", "0.4,0.2,0.4", "--workers", 0]
 NETWORK = ["--steps", 4, "--hidden", 8, "--batch", 2]
@@ -49,14 +50,15 @@ def said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *w
 def test_pixels_are_averages_of_the_stored_frames(built: Path, tmp_path: Path) -> None:
     clips = open_labelled(built, ("test", "train"))
     found = clip_features(clips, cache=tmp_path, workers=0, quiet=True)
-    assert found.array.shape == (40, 768)
+    assert found.array.shape == (40, 4, 192)
     assert 0 <= found.array.min() < found.array.max() <= 1
     for row in (0, 5, 39):
         split, number = clips.place(row)
         dataset = ClipDataset(built, split, frames=8, mode="segments", training=False, size=32)
         video = dataset[number].video[0].double().numpy() / 255  # (3, 8, 32, 32)
-        expected = video.reshape(3, 4, 2, 8, 4, 8, 4).mean(axis=(2, 4, 6)).ravel()
-        np.testing.assert_allclose(found.array[row], expected, atol=1e-6)
+        expected = video.reshape(3, 4, 2, 8, 4, 8, 4).mean(axis=(2, 4, 6))
+        expected = expected.transpose(1, 0, 2, 3).reshape(4, 192)
+        np.testing.assert_allclose(found.array[row], expected, atol=3e-4)  # half precision
 
 
 def test_features_are_kept_by_what_they_depend_on(built: Path, tmp_path: Path) -> None:
@@ -68,11 +70,14 @@ def test_features_are_kept_by_what_they_depend_on(built: Path, tmp_path: Path) -
     assert (first.computed, again.computed) == (True, False)
     assert np.array_equal(first.array, again.array)
     assert first.file is not None
-    assert feature_facts(first.file)["checkpoint_sha256"] == first.checkpoint_sha256
+    assert open_features(first.file).facts["checkpoint_sha256"] == first.checkpoint_sha256
     dataset = ClipDataset(built, "train", frames=4, stride=2, mode="views", size=32)
     with torch.no_grad():
-        expected = model.features(dataset[3].video)[0].numpy()
-    np.testing.assert_allclose(first.array[3], expected, atol=1e-5)
+        (tokens,) = tokens_at(model, dataset[3].video, (Reading(2),))
+    np.testing.assert_allclose(first.array[3, :, :32], tokens[0].mean(dim=1), rtol=1e-3, atol=1e-3)
+    # layers and read-outs that the file holds compute nothing
+    other = clip_features(clips, tmp_path / "a.pt", seen=Seen(layer=1, norm=False, readout="mean"), **how)
+    assert (other.computed, other.array.shape) == (False, (40, 1, 32))
     saved.classifier(tmp_path / "c.pt")
     others = [
         clip_features(clips, tmp_path / "a.pt", stride=1, **how),
@@ -112,13 +117,14 @@ def test_from_clips_to_rows(
     code, text, err = said(monkeypatch, capsys, *common, "--out", out, "--seeds", 2)
     assert code == 0, err
     assert "2-way 1-shot, 2 queries a class: 20 episodes of 4 meta-test classes for each of 2 seeds" in text
-    assert "features: a.pt, 32 numbers a clip (computed" in text
+    assert "features: a.pt, slots-std of layer 2, norm, 2 x 64 numbers a clip (computed" in text
     assert "mann by instance (seed 1)" in text
     assert f"wrote {out}" in text
     assert "mann: step 4 of 4, loss" in err
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["seed"], row["learner"]) for row in rows] == [(seed, name) for seed in (0, 1) for name in LEARNERS]
     assert [row["features"] for row in rows[:8]] == ["a.pt"] * 7 + ["random"]
+    assert [row["read"] for row in rows[:8]] == ["slots-std of layer 2, norm"] * 6 + [None] * 2
     assert [row["episodes"] for row in rows[:8]] == [20] * 6 + [3] * 2
     assert [row["tune"] for row in rows[:8]] == [0] * 6 + ["all"] * 2
     assert "fewer episodes are the first ones of the others' list" in text
@@ -229,7 +235,7 @@ def test_an_encoder_that_learns_with_its_learners(
     assert [row["training"]["tune"]["steps"] for row in rows] == [2, 2]
     code, text, err = said(monkeypatch, capsys, *words, "--init", "random", "--tune", 1)
     assert code == 0, err
-    assert "features: random, 96 numbers a clip (computed)" in text
+    assert "features: random, slots-std of layer 4, norm, 4 x 192 numbers a clip (computed)" in text
     assert "proto: the last 1 of 4 blocks of random trained, step" in text
 
 

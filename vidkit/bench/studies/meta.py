@@ -29,18 +29,18 @@ from vidkit.bench.studies.work import Arm, ArmConfig, ArmPlan, FewshotSettings, 
 from vidkit.data.dataset import read_facts
 from vidkit.errors import ConfigError
 from vidkit.fewshot import evaluate as fewshot
-from vidkit.fewshot.config import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig, Learner
-from vidkit.fewshot.encoder import open_encoder
 from vidkit.fewshot.episodes.class_split import SHARES, ClassSplit, MetaSplit, shared_groups, split_classes
 from vidkit.fewshot.episodes.draw import draw_episodes
 from vidkit.fewshot.episodes.labelled import LabelledClips, open_labelled
 from vidkit.fewshot.episodes.lists import EpisodeList, read_episodes, write_episodes
 from vidkit.fewshot.episodes.pool import EpisodeSettings, episode_pool
-from vidkit.fewshot.features import ClipFeatures, clip_features
-from vidkit.fewshot.pixels import load_pixels, meta_splits_needed
+from vidkit.fewshot.inputs.encoder import open_encoder
+from vidkit.fewshot.inputs.features import ClipFeatures, clip_features
+from vidkit.fewshot.inputs.pixels import load_pixels, meta_splits_needed
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
+from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig, Learner
 from vidkit.settings.plain import to_plain
 from vidkit.train.inference import choose_device
 

@@ -12,8 +12,8 @@ from vidkit.bench.rows.specs import STUDIES
 from vidkit.data.dataset import read_facts
 from vidkit.data.load.split import open_split
 from vidkit.errors import TrainingError
-from vidkit.fewshot.config import FewshotConfig, Learner
 from vidkit.settings.ablation import Study
+from vidkit.settings.fewshot import FewshotConfig, Learner
 from vidkit.settings.plain import config_hash
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, PretrainConfig, ViewConfig

@@ -15,8 +15,8 @@ from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from vidkit.fewshot.encoder import Init
     from vidkit.fewshot.episodes.lists import EpisodeList
+    from vidkit.fewshot.inputs.encoder import Init
 
 EXAMPLE = "vidkit fewshot --data k400 --init runs/pre/checkpoints/last.pt --learner proto --learner mann --shot 5"
 
@@ -158,6 +158,25 @@ def run(
             rich_help_panel=_FEATURES,
         ),
     ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            help="Of the encoder, from 1; by default the last.",
+            min=1,
+            show_default=False,
+            rich_help_panel=_FEATURES,
+        ),
+    ] = None,
+    norm: Annotated[
+        bool,
+        typer.Option("--norm/--no-norm", help="After the encoder's final norm.", rich_help_panel=_FEATURES),
+    ] = True,
+    readout: Annotated[
+        str,
+        typer.Option(
+            help="mean, mean-std, slots, slots-std or tokens, as of `vidkit extract`.", rich_help_panel=_FEATURES
+        ),
+    ] = "slots-std",
     stride: options.Stride = None,
     batch_size: Annotated[
         int, typer.Option(help="Clips at a time, of the encoder.", min=1, rich_help_panel=_FEATURES)
@@ -195,12 +214,12 @@ def run(
         raise ConfigError("needs a dataset", field="--data", hint="give --data DIR, or run --self-test without one")
     from vidkit.cli.fewshot import result_report
     from vidkit.fewshot import evaluate as fewshot
-    from vidkit.fewshot.config import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig
-    from vidkit.fewshot.encoder import RANDOM, check_blocks, check_encoder, open_encoder
     from vidkit.fewshot.episodes.draw import open_labelled
     from vidkit.fewshot.episodes.lists import read_episodes
-    from vidkit.fewshot.features import clip_features
-    from vidkit.fewshot.pixels import load_pixels, meta_splits_needed
+    from vidkit.fewshot.inputs.encoder import RANDOM, Seen, check_blocks, check_encoder, open_encoder
+    from vidkit.fewshot.inputs.features import clip_features
+    from vidkit.fewshot.inputs.pixels import load_pixels, meta_splits_needed
+    from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig
     from vidkit.train.inference import choose_device
 
     asked: dict[str, Any] = {"way": way, "shot": shot, "query": query, "episodes": episodes}
@@ -225,6 +244,7 @@ def run(
         layer_decay=layer_decay,
         **{name: value for name, value in {**asked, "finetune_rates": rates}.items() if value is not None},
     )
+    seen = Seen(layer=layer, norm=norm, readout=readout)  # type: ignore[arg-type]  # checked there
     start: Init | None = None if init is None else RANDOM if init == RANDOM else Path(init)
     check_encoder(config, start)
     if out is not None:
@@ -244,7 +264,7 @@ def run(
     needed = meta_splits_needed(config)
     encoder = pixels = features = None
     if needed:
-        encoder = open_encoder(clips, start or RANDOM, seed=seed, stride=stride)
+        encoder = open_encoder(clips, start or RANDOM, seen=seen, seed=seed, stride=stride)
         check_blocks(config.tune, encoder.vit.depth)
         pixels = load_pixels(
             clips,
@@ -260,6 +280,7 @@ def run(
         features = clip_features(
             clips,
             start,
+            seen=seen,
             cache=cache if cache is not None or out is None else out.parent,
             seed=seed,
             stride=stride,
@@ -337,7 +358,7 @@ def _alone(others: dict[str, Any], allow_shared_groups: bool, split_seed: int) -
 
 def _self_test(preset: str, *, data: Path | None, seed: int, device: str | None, as_json: bool) -> int:
     """Train a MANN and an LSTM on generated characters; exit 1 if the MANN misses its goal."""
-    from vidkit.fewshot import selftest
+    from vidkit.fewshot.selftest import run as selftest
     from vidkit.train.inference import choose_device
 
     if data is not None:

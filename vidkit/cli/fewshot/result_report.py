@@ -9,7 +9,7 @@ from rich.table import Table
 
 from vidkit.cli.output import console
 from vidkit.fewshot.evaluate import Result, Row
-from vidkit.fewshot.features import ClipFeatures
+from vidkit.fewshot.inputs.features import ClipFeatures
 
 
 def render(result: Result, features: ClipFeatures | None, out: Path | None) -> None:
@@ -23,8 +23,9 @@ def render(result: Result, features: ClipFeatures | None, out: Path | None) -> N
     if features is not None:
         made = "computed" if features.computed else "from the cache"
         kept = "" if features.file is None else f", {features.file}"
-        width = features.array.shape[1]
-        screen.print(escape(f"features: {features.name}, {width} numbers a clip ({made}{kept})"))
+        _, steps, width = features.array.shape
+        read = f"{features.readout} of {features.reading}"
+        screen.print(escape(f"features: {features.name}, {read}, {steps} x {width} numbers a clip ({made}{kept})"))
     table = Table(
         title=f"{kind}: {tested}{several}, chance {first.chance:.1%}",
         title_justify="left",

@@ -16,6 +16,18 @@ def default_split(data: Path) -> str:
     return next((split for split in ("val", "test") if counts.get(split, {}).get("ok")), "val")
 
 
+def parse_layers(text: str | None) -> tuple[int, ...] | None:
+    """
+    >>> parse_layers("6,9,12")
+    (6, 9, 12)
+    """
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]+(,[0-9]+)*", text) is None:
+        raise ConfigError(f"layers are {text!r}; expected numbers, such as 6,9,12", field="--layers")
+    return tuple(map(int, text.split(",")))
+
+
 def parse_views(text: str) -> tuple[int, int]:
     """
     >>> parse_views("5x3")

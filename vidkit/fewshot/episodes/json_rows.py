@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from vidkit.errors import AnnotationError
+from vidkit.errors import AnnotationError, ConfigError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,6 +95,30 @@ def parse_row(
     if not isinstance(value, dict):
         raise AnnotationError(f"expected a JSON object, found {_shown(value)}", file=file, row=row, hint=hint)
     return JsonRow(values=value, file=file, row=row, hint=hint)
+
+
+def check_target(path: Path, kind: str, is_not: str, *, field: str) -> None:
+    """Whether a file may be written: it is not there, or empty, or of the same kind.
+
+    Args:
+        kind: what the first line of such a file names.
+        is_not: what is said of another file.
+
+    Raises:
+        ConfigError: a folder, or a file that holds something else.
+    """
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder", field=field, hint="give the name of a file")
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        found = file.read(200)
+    if found and f'"{kind}"'.encode() not in found:
+        raise ConfigError(
+            f"{path} exists and {is_not}, so it is not replaced",
+            field=field,
+            hint="choose another name, or delete the file",
+        )
 
 
 def _shown(value: Any) -> str:

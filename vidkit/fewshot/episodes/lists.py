@@ -32,7 +32,7 @@ from vidkit.fewshot.episodes.class_split import (
     class_split_from,
 )
 from vidkit.fewshot.episodes.draw import Episode
-from vidkit.fewshot.episodes.json_rows import JsonRow, parse_row
+from vidkit.fewshot.episodes.json_rows import JsonRow, check_target, parse_row
 from vidkit.fewshot.episodes.labelled import LabelledClips, open_labelled
 from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings
 from vidkit.files import write_whole
@@ -71,7 +71,7 @@ def write_episodes(
     if not episodes or pool.split is None:
         what = "no episode" if not episodes else "episodes without a class split"
         raise ConfigError(f"a list of {what} cannot be published", field="episodes")
-    _check_target(path)
+    check_target(path, LIST_KIND, "is no list of episodes", field="out")
     clips = pool.clips
     header = {
         "format": FORMAT,
@@ -91,20 +91,6 @@ def write_episodes(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _check_target(path: Path) -> None:
-    if path.is_dir():
-        raise ConfigError(f"{path} is a folder", field="out", hint="give the name of a file")
-    if path.exists():
-        with path.open("rb") as file:
-            found = file.read(200)
-        if found and f'"{LIST_KIND}"'.encode() not in found:
-            raise ConfigError(
-                f"{path} exists and is no list of episodes, so it is not replaced",
-                field="out",
-                hint="choose another name, or delete the file",
-            )
 
 
 def _plain(clips: LabelledClips, episode: Episode) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""From an encoder's features to what learners see: standardised, and for networks reduced, by meta-train clips.
+
+Both are fixed maps, taken from the features of the encoder as it came. They hold gradients, so that an encoder can
+be trained through them. Shapes: n clips, B some of them, D width of a feature, R of a reduced one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from vidkit.fewshot.episodes.class_split import ClassSplit
+from vidkit.fewshot.episodes.labelled import LabelledClips
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+
+class Map(Protocol):
+    """A fixed map of features."""
+
+    def __call__(self, features_BD: Tensor) -> Tensor:
+        """float32 to float32, with the gradient."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Standardise:
+    """Features less their mean over meta-train clips, by their deviation there."""
+
+    mean: Doubles
+    """(D,)"""
+    spread: Doubles
+    """(D,); infinite for a number that never changes on meta-train."""
+
+    def __call__(self, features_BD: Tensor) -> Tensor:
+        mean, spread = (torch.from_numpy(x).to(features_BD.device) for x in (self.mean, self.spread))
+        return ((features_BD.double() - mean) / spread).float()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reduce:
+    """Scores on the first principal components of the meta-train clips, with a mean square of 1 over these."""
+
+    mean: Doubles
+    """(D,)"""
+    vectors: Doubles
+    """(D, R)"""
+    scale: float
+
+    def __call__(self, features_BD: Tensor) -> Tensor:
+        mean, vectors = (torch.from_numpy(x).to(features_BD.device) for x in (self.mean, self.vectors))
+        return ((features_BD.double() - mean) @ vectors / self.scale).float()
+
+
+def through(maps: Sequence[Map], features_BD: Tensor) -> Tensor:
+    """One map after the other."""
+    for one in maps:
+        features_BD = one(features_BD)
+    return features_BD
+
+
+def standardiser(array: Floats, clips: LabelledClips, split: ClassSplit) -> Standardise | None:
+    """None: fewer than two meta-train clips to take a mean from."""
+    part = _meta_train(array, clips, split)
+    if len(part) < 2:
+        return None
+    spread = part.std(axis=0)
+    # a number that never changes on meta-train says nothing there, and must not become huge on meta-test
+    spread[spread < 1e-6 * max(1e-12, float(spread.max()))] = np.inf
+    return Standardise(part.mean(axis=0), spread)
+
+
+def reducer(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) -> Reduce:
+    """To `width` components, at most as many as there are meta-train clips."""
+    part = _meta_train(array, clips, split)
+    mean = part.mean(axis=0)
+    chosen = _principal(part - mean, min(width, len(part)))
+    # either sign is right; one that does not depend on the library
+    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])
+    scale = float(np.sqrt(np.square((part - mean) @ chosen).mean()))
+    return Reduce(mean, np.ascontiguousarray(chosen), max(scale, 1e-12))
+
+
+def _principal(part_nD: Doubles, count: int) -> Doubles:
+    """The first principal directions (D, count) of centred rows, by the smaller of the two matrices of products."""
+    if part_nD.shape[1] <= len(part_nD):
+        vectors: Doubles = np.linalg.eigh(part_nD.T @ part_nD)[1]
+        return vectors[:, ::-1][:, :count]
+    squares, left = np.linalg.eigh(part_nD @ part_nD.T)
+    found: Doubles = part_nD.T @ left[:, ::-1][:, :count]
+    # directions without variance stay near 0, as their scores are
+    scale: Doubles = np.sqrt(np.maximum(squares[::-1][:count], 1e-12 * max(1e-300, float(squares[-1]))))
+    return found / scale
+
+
+def _meta_train(array: Floats, clips: LabelledClips, split: ClassSplit) -> Doubles:
+    number = {name: i for i, name in enumerate(clips.classes)}
+    return array[np.isin(clips.class_id, [number[name] for name in split.train])].astype(np.float64)
