@@ -58,6 +58,8 @@ class EncodeSettings:
     """Largest distance between keyframes, in frames: the cost of a random seek."""
     tune: str | None = None
     """x264's tuning, e.g. "fastdecode"."""
+    map: int | None = None
+    """Which of a file's video streams, from 0, covers not counted (ffmpeg's V:n); None: what ffmpeg takes."""
 
     def __post_init__(self) -> None:
         presets = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -73,6 +75,7 @@ class EncodeSettings:
         faults.check(self.preset in presets, "preset", self.preset, f"one of {', '.join(presets)}")
         faults.check(self.gop >= 1, "gop", self.gop, "at least 1")
         faults.check(self.tune in tunes, "tune", self.tune, f"one of {', '.join(t for t in tunes if t)}")
+        faults.check(self.map is None or self.map >= 0, "map", self.map, "the number of a video stream, from 0")
         faults.raise_if_any("encode settings")
 
 

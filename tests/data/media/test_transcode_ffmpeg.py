@@ -52,8 +52,8 @@ def frames(clip: transcode.StoredClip) -> np.ndarray:
 
 
 def times_s(clip: transcode.StoredClip) -> list[float]:
-    with media.open_video(clip.data) as (container, video):
-        index = media.build_index(container, video)
+    with media.open_video(clip.data) as opened:
+        index = media.build_index(opened)
         return [float((p - index.pts[0]) * index.time_base) for p in index.pts]
 
 
@@ -138,8 +138,8 @@ def test_pixels_that_are_not_square_stay_as_they_are(fit: Fit, turned: bool, tmp
     clip = same(wide.getvalue(), EncodeSettings(size=64, fit=fit, crf=18), least_db=33)
     aspects = []
     for data in (clip.data, transcode.transcode(wide.getvalue(), EncodeSettings(size=64, fit=fit)).data):
-        with media.open_video(data) as (_, video):
-            aspects.append(video.sample_aspect_ratio)
+        with media.open_video(data) as opened:
+            aspects.append(opened.video.sample_aspect_ratio)
     assert aspects == [Fraction(3, 4) if turned else Fraction(4, 3)] * 2
 
 

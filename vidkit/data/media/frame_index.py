@@ -8,55 +8,32 @@ trusted, pictures are counted as they come out of the decoder.
 from __future__ import annotations
 
 import bisect
+import itertools
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any
 
 import av
 
-from vidkit.errors import ClipError, clean_message
-
-#: Codecs of which one packet is one picture, so that packets can be counted instead of pictures.
-#: VP8 and MPEG-4 in AVI hide pictures or pack two into one packet; those are counted by decoding.
-_PACKET_IS_PICTURE = frozenset(
-    {"h264", "hevc", "vp9", "av1", "libdav1d", "libvpx-vp9", "mjpeg", "ffv1", "qtrle", "png", "prores", "huffyuv"}
+from vidkit.data.media import times as shown_times
+from vidkit.data.media.opening import OpenVideo, failing_as_clip_error, words_of
+from vidkit.data.media.packets import (
+    CLOCKED,
+    JUMP_S,
+    PACKET_IS_PICTURE,
+    Packets,
+    closed_groups,
+    read_packets,
+    tells_pictures,
 )
-
-#: Containers whose times can be trusted. AVI has none, and FFmpeg makes up wrong ones where pictures are reordered.
-_TIMED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "nut", "ivf"})
-
-#: Containers with an index of their own, so that a seek leads to the keyframe that was meant.
-_SEEKABLE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+from vidkit.data.media.promises import check_promises
+from vidkit.data.media.times import ShownTimes
+from vidkit.errors import ClipError
 
 #: Decoders that leave out a picture on which none depends without changing what the others show.
 _CAN_SKIP = frozenset({"h264", "hevc"})
-
-#: A file whose header promises this much more than its streams hold was cut off.
-_MISSING_S = 0.5
-
-
-@contextmanager
-def failing_as_clip_error() -> Iterator[None]:
-    """What a damaged index makes demuxer and PyAV raise, as the error of a clip."""
-    try:
-        yield
-    except av.error.EOFError as error:
-        raise ClipError("truncated", words_of(error)) from None
-    except av.error.FFmpegError as error:
-        raise ClipError("decode-error", words_of(error)) from None
-    except (IndexError, OverflowError, ValueError) as error:
-        # PyAV's own: a stream that appears on the way, a time out of range, a decoder that did not open
-        raise ClipError("decode-error", f"PyAV gave up: {error}") from None
-
-
-def words_of(error: Exception) -> str:
-    """A decoder's last words without its buffer addresses."""
-    log = getattr(error, "log", None)
-    name = getattr(error, "strerror", None) or str(error)
-    return clean_message(f"{name}; {log[1]}: {log[2]}" if log else name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +53,8 @@ class FrameIndex:
     by_time: bool
     """False where packets carry no usable times; pictures are then counted as they come out."""
     rate: Fraction
+    warnings: tuple[str, ...] = ()
+    """What had to be made up or left out, in words; errors where decoding is strict."""
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -98,147 +77,180 @@ def as_fraction(value: Any) -> Fraction:
     return Fraction(value.numerator, value.denominator) if value is not None and value.denominator else Fraction(0)
 
 
-def build_index(container: Any, video: Any) -> FrameIndex:
-    """Demux the whole file once; the container is left at its end (seek before decoding).
+def build_index(opened: OpenVideo) -> FrameIndex:
+    """Demux a file that was just opened once, and decode it where that does not tell.
 
     Raises:
-        ClipError: `truncated` where the container promises more than it holds, `decode-error`.
+        ClipError: `truncated` where the container promises more than it holds; `decode-error`, also where an
+            index with warnings is made of a file that is open for strict decoding.
     """
-    shown: list[tuple[int, int]] = []
-    keys: list[int] = []
-    times: list[int] = []
-    promised = video.frames
-    total = hidden = last_duration = 0
-    untimed = False
-    end_s = 0.0
-    others = [s for s in container.streams if s.type in ("audio", "video")]
+    container, video = opened.container, opened.video
     with failing_as_clip_error():
-        for packet in container.demux(others):
-            if not packet.size:
-                continue
-            if packet.pts is not None and packet.time_base is not None:
-                end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index != video.index:
-                continue
-            if packet.pts is None:
-                untimed = True
-            else:
-                times.append(packet.pts)
-                if packet.is_keyframe and container.format.name in _SEEKABLE and _starts_anew(packet, video):
-                    keys.append(total)
-                if packet.is_discard:
-                    hidden += 1  # before the edit list's first picture: decoded, never shown
-                else:
-                    shown.append((packet.pts, total))
-                last_duration = packet.duration or last_duration
-            total += 1
-    if promised and total < promised:
-        raise ClipError("truncated", f"{total} of {promised} frames are in the file")
-    if container.duration and end_s:
-        # a Matroska header counts from 0, also where the first picture is due later
-        missing_s = container.duration / av.time_base - end_s
-        if missing_s > _MISSING_S:
-            raise ClipError("truncated", f"the last {missing_s:.1f} s that the header promises are not in the file")
-    if not total:
-        raise ClipError("truncated" if promised else "no-video-stream", "the video stream holds no packet")
-    if hidden == total:
-        raise ClipError("decode-error", f"the edit list shows none of {total} frames")
-
+        packets, opened.first = read_packets(container, video)
+    broken = check_promises(opened.file, container, video, packets)
+    if not len(packets):
+        raise ClipError("truncated" if video.frames else "no-video-stream", "the video stream holds no packet")
+    if len(packets.hidden) == len(packets):
+        raise ClipError("decode-error", f"the edit list shows none of {len(packets)} frames")
     rate = as_fraction(video.average_rate) or as_fraction(video.guessed_rate) or Fraction(25)
-    shown.sort()
+    if tells_pictures(container, video, packets):
+        index = _index_by_time(packets, packets.shown, as_fraction(video.time_base), rate)
+    else:
+        index = _index_by_decoding(opened, packets, rate)
+    if broken:
+        index = replace(index, warnings=(*broken, *index.warnings))
+    if opened.strict and index.warnings:
+        raise ClipError("decode-error", index.warnings[0])
+    return index
+
+
+def _index_by_time(
+    packets: Packets,
+    shown: list[tuple[int, int]],
+    time_base: Fraction,
+    rate: Fraction,
+    warnings: tuple[str, ...] = (),
+) -> FrameIndex:
     pts = tuple(p for p, _ in shown)
-    duplicates = len(set(pts)) != len(pts)
-    trusted = container.format.name in _TIMED and video.codec_context.name in _PACKET_IS_PICTURE
-    if untimed or duplicates or not trusted:
-        return _index_by_decoding(container, video, rate)
-    gap = last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * as_fraction(video.time_base))))
+    gap = packets.last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * time_base)))
     return FrameIndex(
         pts=pts,
-        duration=pts[-1] - pts[0] + max(1, gap),
-        time_base=as_fraction(video.time_base),
+        duration=max(pts[-1] + max(1, gap), packets.held_until) - pts[0],
+        time_base=time_base,
         position=tuple(k for _, k in shown),
-        starts=_closed(times, keys),
+        starts=closed_groups(packets),
         by_time=True,
         rate=rate,
+        warnings=warnings,
     )
 
 
-#: Kinds of coded pictures that make a decoder forget all earlier ones: H.264's and HEVC's IDR.
-_IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
-
-
-def _starts_anew(packet: Any, video: Any) -> bool:
-    """Whether a keyframe of an MP4 or Matroska file is a clean start, and not merely decodable by itself.
-
-    x264's open GOPs begin with such pictures; decoding from there works, but not without complaints about
-    missing references, which would count as damage.
-    """
-    codec, head = video.codec_context.name, video.codec_context.extradata
-    if codec not in _IDR:
-        return True
-    at_length, data, at = {"h264": 4, "hevc": 21}[codec], bytes(packet), 0
-    if not head or len(head) <= at_length or head[0] != 1:
-        return False
-    size = (head[at_length] & 3) + 1  # units are preceded by their length, in so many bytes
-    while at + size < len(data):
-        kind = data[at + size] & 31 if codec == "h264" else data[at + size] >> 1 & 63
-        if kind in _IDR[codec]:
-            return True
-        at += size + int.from_bytes(data[at : at + size], "big")
-    return False
-
-
-def _closed(times: list[int], keys: list[int]) -> tuple[tuple[int, int], ...]:
-    """(packet, time) of the first packet, and of keyframes that part the packets before from those after."""
-    before, after = list(accumulate(times, max)), list(accumulate(reversed(times), min))[::-1]
-    good = [k for k in keys if k and before[k - 1] < times[k] == after[k]]
-    return tuple((k, times[k]) for k in [0, *good])
-
-
-def _index_by_decoding(container: Any, video: Any, rate: Fraction) -> FrameIndex:
-    """Count what comes out where packets do not tell: AVI without times, packed or hidden pictures."""
-    tick = max(1, round(1 / (rate * as_fraction(video.time_base))))
+def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction) -> FrameIndex:
+    """Count what comes out where packets do not tell: AVI without times, packed or hidden pictures, odd clocks."""
+    losses = Losses()
     with failing_as_clip_error():
-        container.seek(0)
-        seen = [frame.pts for frame in decode_packets(video, container.demux(video), None)]
-    times = [time for time in seen if time is not None]
-    if len(times) < len(seen) or any(a >= b for a, b in pairwise(times)):
-        times = [i * tick for i in range(len(seen))]  # no times, or in disorder: AVI has a constant rate
-    if not times:
+        came = [frame.pts for frame in decode_packets(opened, opened.from_start(), None, losses=losses)]
+    if not came:
         raise ClipError("decode-error", "no frame could be decoded")
+    video = opened.video
+    time_base = as_fraction(video.time_base)
+    pictures = video.codec_context.name in PACKET_IS_PICTURE
+    if pictures and opened.format != "avi" and shown_times.increasing(came):
+        timed = _by_time_after_all(packets, came, time_base, rate, opened, losses.packets > 0)
+        if timed is not None:
+            return timed
+    own = as_fraction(video.codec_context.framerate)
+    times = _times(opened, packets, came, time_base, rate, own if 1 <= own <= 1000 else rate)
+    duration = times.pts[-1] - times.pts[0] + times.lasts
+    if opened.format == "avi":  # to the end of the last empty chunk
+        duration = max(duration, packets.places * times.lasts - times.pts[0])
     return FrameIndex(
-        pts=tuple(times),
-        duration=times[-1] - times[0] + tick,
-        time_base=as_fraction(video.time_base),
-        position=tuple(range(len(times))),
-        starts=((0, times[0]),),
+        pts=times.pts,
+        duration=duration,
+        time_base=times.time_base,
+        position=tuple(range(len(came))),
+        starts=((0, times.pts[0]),),
         by_time=False,
         rate=rate,
+        warnings=(
+            *times.warnings,
+            *losses.warnings(len(packets) - len(packets.hidden) if pictures else 0, len(came)),
+        ),
     )
 
 
-def decode_packets(video: Any, packets: Any, wanted: frozenset[int] | None, *, strict: bool = False) -> Any:
-    """Yield frames in the order they are shown. Damaged packets are passed over unless `strict`.
+def _by_time_after_all(
+    packets: Packets, came: list[int], time_base: Fraction, rate: Fraction, opened: OpenVideo, damaged: bool
+) -> FrameIndex | None:
+    """An index by time, where all packets have one and the pictures came out in the order of these.
+
+    Pictures at the beginning that refer to some before the file's are left out, as by every player. Others that
+    did not come out are damaged: they stay in the index, and an error follows when they are wanted.
+    """
+    if None in packets.pts or _jumps(opened, came, time_base):
+        return None
+    shown = packets.shown
+    expected = {p for p, _ in shown}
+    lost = expected.difference(came)
+    if len(expected) < len(shown) or len(lost) + len(came) != len(expected):
+        return None
+    if lost and opened.video.codec_context.field_order > 1 and not damaged:
+        whole = [item for item in shown if item[0] not in lost]  # a picture's second field has a packet of its own
+        return _index_by_time(packets, whole, time_base, rate)
+    key = packets.pts[packets.first_key] if packets.first_key < len(packets) else None
+    early = {p for p, k in shown if p < came[0] and (k < packets.first_key or key is None or p < key)}
+    cut = lost & early
+    note = f"{len(cut)} frames at the beginning cannot be decoded: the file begins within a group of pictures"
+    kept = [item for item in shown if item[0] not in cut]
+    return _index_by_time(packets, kept, time_base, rate, (note,) if cut else ())
+
+
+def _times(
+    opened: OpenVideo,
+    packets: Packets,
+    came: list[int | None],
+    time_base: Fraction,
+    stated: Fraction,
+    own: Fraction,
+) -> ShownTimes:
+    tick = max(1, round(1 / (stated * time_base)))
+    if opened.format == "avi":  # the n-th chunk is due at n / rate
+        if len(came) == len(packets) and shown_times.increasing(packets.dts):
+            return ShownTimes(tuple(d for d in packets.dts if d is not None), time_base, tick)
+        if not shown_times.increasing(came):
+            return ShownTimes(tuple(i * tick for i in range(len(came))), time_base, tick)
+    if shown_times.increasing(came) and not _jumps(opened, came, time_base):
+        return ShownTimes(tuple(p for p in came if p is not None), time_base, tick)
+    jump = JUMP_S / time_base if opened.format in CLOCKED else None
+    return shown_times.mend(came, time_base, stated=stated, own=own, jump=jump)
+
+
+def _jumps(opened: OpenVideo, came: list[Any], time_base: Fraction) -> bool:
+    return opened.format in CLOCKED and any((b - a) * time_base > JUMP_S for a, b in pairwise(came))
+
+
+@dataclass(slots=True)
+class Losses:
+    """What did not come out of a decoder, so that it can be told."""
+
+    packets: int = 0
+
+    def warnings(self, expected: int, came: int) -> Iterator[str]:
+        """`expected` pictures are known to be in the packets; 0 where that is not known."""
+        if self.packets:
+            yield f"{self.packets} packets could not be decoded"
+        elif came < expected:
+            yield f"{expected - came} of {expected} packets gave no picture"
+
+
+def decode_packets(
+    opened: OpenVideo, packets: Iterator[Any], wanted: frozenset[int] | None, *, losses: Losses | None = None
+) -> Any:
+    """Yield frames in the order they are shown. Damaged packets are passed over unless decoding is strict.
 
     `wanted` are the times of the pictures that are needed; others are skipped where nothing refers to them.
     """
-    context = video.codec_context
+    context = opened.video.codec_context
     if context.name not in _CAN_SKIP:
         wanted = None
     skipping = False
-    for packet in packets:
-        if wanted is not None and packet.size:
+    for packet in itertools.chain(packets, (None,)):
+        if packet is not None and not packet.size:
+            continue  # a decoder would take an empty packet for the end
+        if wanted is not None and packet is not None:
             skip = packet.pts not in wanted
             if skip != skipping:  # the decoder itself knows which pictures are not referred to
                 context.skip_frame = "NONREF" if skip else "DEFAULT"
                 skipping = skip
         try:
-            frames = context.decode(packet if packet.size else None)
+            frames = context.decode(packet)
         except av.error.EOFError:
             return
         except av.error.FFmpegError as error:
-            if strict:
+            if opened.strict:
                 raise ClipError("decode-error", words_of(error)) from None
+            if losses is not None:
+                losses.packets += 1
             continue  # what is lost is found by counting: see the callers
         yield from frames
     context.skip_frame = "DEFAULT"

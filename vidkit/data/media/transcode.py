@@ -112,8 +112,8 @@ def transcode(
     Raises:
         ClipError: with the code that belongs in the ledger.
     """
-    with media.listening() as words, media.open_video(source, strict=strict) as (container, video):
-        index = media.build_index(container, video)
+    with media.listening() as words, media.open_video(source, strict=strict, stream=settings.map) as opened:
+        index = media.build_index(opened)
         words.count = 0  # what the first pass said is said again by the second
         words.said.clear()
         cut = cut_to_apply(index, start_s, end_s)
@@ -121,10 +121,8 @@ def transcode(
         timing = choose_frames(index, span, settings)
         if len(timing.shown) < settings.min_frames:
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
-        frames = _in_time(
-            media.decode(container, video, index, [i for i, _ in timing.shown], strict=strict), timing
-        )
-        data, size, source_size, count = _encode(frames, video, timing, settings)
+        frames = _in_time(media.decode(opened, index, [i for i, _ in timing.shown]), timing)
+        data, size, source_size, count = _encode(frames, opened.video, timing, settings)
         if count != len(timing.shown):
             raise ClipError("decode-error", f"{count} of {len(timing.shown)} planned frames came out")
         warnings = (f"decoder reported {words.count} errors: {words.said[0]}",) if words.count else ()
@@ -142,7 +140,7 @@ def transcode(
             source_frames=len(span),
             source_width=source_size[0],
             source_height=source_size[1],
-            warnings=warnings,
+            warnings=(*opened.warnings, *index.warnings, *warnings),
         )
 
 

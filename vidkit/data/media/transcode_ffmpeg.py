@@ -125,14 +125,15 @@ def transcode(
         ConfigError: no ffmpeg was found.
     """
     exe = require_ffmpeg()
-    with media.listening(), media.open_video(source, strict=strict) as (container, video):
-        index = media.build_index(container, video)
+    with media.listening(), media.open_video(source, strict=strict, stream=settings.map) as opened:
+        index = media.build_index(opened)
         cut = cut_to_apply(index, start_s, end_s)
         span = media.frames_between(index, *cut)
         timing = choose_frames(index, span, settings)
         if len(timing.shown) < settings.min_frames:
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
-        _, first = next(media.decode(container, video, index, [timing.shown[0][0]], strict=strict))
+        _, first = next(media.decode(opened, index, [timing.shown[0][0]]))
+        video = opened.video
         turned = round(first.rotation / 90) % 2 == 1
         plain, aspect = (first.width, first.height), media.as_fraction(video.sample_aspect_ratio)
         job = _Job(
@@ -144,7 +145,7 @@ def transcode(
             source_size=(plain[1], plain[0]) if turned else plain,
             aspect=1 / aspect if turned and aspect else aspect,
             # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
-            counted=not index.by_time and container.format.name != "mpegts",
+            counted=not index.by_time and (opened.format != "mpegts" or bool(index.warnings)),
             strict=strict,
             sync=_sync_option(exe),
         )
@@ -166,7 +167,11 @@ def transcode(
         source_frames=len(span),
         source_width=job.source_size[0],
         source_height=job.source_size[1],
-        warnings=(f"decoder reported {len(said)} errors: {said[0]}",) if said else (),
+        warnings=(
+            *opened.warnings,
+            *index.warnings,
+            *((f"decoder reported {len(said)} errors: {said[0]}",) if said else ()),
+        ),
     )
 
 
@@ -207,8 +212,8 @@ def _run(command: list[str], folder: str) -> list[str]:
 
 def _check(data: bytes, job: _Job) -> None:
     """The result holds the planned number of frames, each due when it was planned to be."""
-    with media.listening(), media.open_video(data) as (container, video):
-        made = media.build_index(container, video)
+    with media.listening(), media.open_video(data) as opened:
+        made = media.build_index(opened)
     timing = job.timing
     if len(made) != len(timing.shown):
         raise ClipError("decode-error", f"{len(made)} of {len(timing.shown)} planned frames came out")

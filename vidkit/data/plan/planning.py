@@ -236,7 +236,9 @@ def _settings(spec: DatasetSpec, request: Request, plan: Plan) -> dict[str, Any]
     """Everything that decides the bytes of the result, flat, as it is stored and compared."""
     return {
         "spec": spec.name,
-        **{f"encode.{name}": value for name, value in asdict(spec.encode).items()},
+        **{
+            f"encode.{name}": value for name, value in asdict(spec.encode).items() if (name, value) != ("map", None)
+        },
         "clips_per_shard": spec.clips_per_shard,
         "label_map": plan.label_map.sha256,
         # an option that came later stands there only where it is used: older builds go on as they were

@@ -222,8 +222,9 @@ def decode(sample: Sample) -> tuple[int, list[tuple[str, str]]]:
     frames = 0
     sizes: Counter[tuple[int, int]] = Counter()
     try:
-        with media.open_video(sample.clip, strict=True) as (container, video):
-            for frame in container.decode(video):
+        with media.open_video(sample.clip, strict=True) as opened:
+            video = opened.video
+            for frame in opened.container.decode(video):
                 frames += 1
                 sizes[frame.width, frame.height] += 1
             duration_s = float((video.duration or 0) * media.as_fraction(video.time_base))

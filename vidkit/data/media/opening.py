@@ -1,0 +1,197 @@
+"""Opening video files: which demuxers may be used, which stream is taken, and how to begin again.
+
+What FFmpeg says while a file is read is collected here too: it reports concealed damage in its log alone.
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO
+
+import av
+import av.logging
+
+from vidkit.data.media.promises import lacks_index
+from vidkit.data.media.streams import choose_stream
+from vidkit.errors import ClipError, clean_message
+
+Source = bytes | bytearray | memoryview | BinaryIO
+
+#: Demuxers that may be tried. A playlist or script named .mp4 could otherwise open other files.
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,h264,hevc,ivf,nut,"
+    "m4v,obu,gif,dv,mxf"
+)
+
+#: Makes a decoder report damage as an error instead of guessing the missing picture.
+STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
+
+#: Titles in other encodings must not stop a clip; from version 19 PyAV never raises for them.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
+class _LastWords(logging.Handler):
+    """Keeps what FFmpeg says at level error; one clip's worth."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+        self.count = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.count += 1
+        if len(self.said) < 20:
+            self.said.append(clean_message(record.getMessage(), 120))
+
+
+@contextmanager
+def listening() -> Iterator[_LastWords]:
+    """Collect FFmpeg's error messages while a clip is handled, and keep them off the terminal.
+
+    FFmpeg reports concealed damage in its log alone, so the count is what `warnings` is made from.
+    """
+    words = _LastWords()
+    logger = logging.getLogger("libav")
+    with _LISTENERS_LOCK:  # of several threads, the first one in and the last one out set the state
+        if not _LISTENERS:
+            _BEFORE[:] = [av.logging.get_level(), logger.propagate]
+            av.logging.set_level(av.logging.ERROR)
+            logger.propagate = False
+        _LISTENERS.append(words)
+        logger.addHandler(words)
+    try:
+        yield words
+    finally:
+        with _LISTENERS_LOCK:
+            logger.removeHandler(words)
+            _LISTENERS.remove(words)
+            if not _LISTENERS:
+                level, logger.propagate = _BEFORE
+                av.logging.set_level(level)
+
+
+_LISTENERS: list[_LastWords] = []
+_LISTENERS_LOCK = threading.Lock()
+#: FFmpeg's log level and whether its messages go on, while nobody listens.
+_BEFORE: list[Any] = []
+
+
+def words_of(error: Exception) -> str:
+    """A decoder's last words without its buffer addresses."""
+    log = getattr(error, "log", None)
+    name = getattr(error, "strerror", None) or str(error)
+    return clean_message(f"{name}; {log[1]}: {log[2]}" if log else name)
+
+
+@contextmanager
+def failing_as_clip_error() -> Iterator[None]:
+    """What a damaged index makes demuxer and PyAV raise, as the error of a clip."""
+    try:
+        yield
+    except av.error.EOFError as error:
+        raise ClipError("truncated", words_of(error)) from None
+    except av.error.FFmpegError as error:
+        raise ClipError("decode-error", words_of(error)) from None
+    except (IndexError, OverflowError, ValueError) as error:
+        # PyAV's own: a stream that appears on the way, a time out of range, a decoder that did not open
+        raise ClipError("decode-error", f"PyAV gave up: {error}") from None
+
+
+class OpenVideo:
+    """A file open for decoding with one thread. `container` and `video` change when it is opened anew."""
+
+    def __init__(self, source: Source, *, strict: bool = False, stream: int | None = None) -> None:
+        self.file: BinaryIO
+        self.file = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
+        self.strict, self._stream = strict, stream
+        self.first: tuple[int | None, int] | None = None
+        """(time, bytes) of the stream's first packet, once it has been read: how a beginning is known."""
+        self._open()
+
+    def _open(self) -> None:
+        self.file.seek(0)
+        if not self.file.read(1):
+            raise ClipError("empty", "the file has 0 bytes")
+        self.file.seek(0)
+        try:
+            self.container: Any = av.open(
+                self.file,
+                mode="r",
+                buffer_size=1 << 18,
+                **_METADATA,
+                # an opened file must not open others: no protocols, and no demuxer that follows references
+                container_options={"format_whitelist": FORMATS, "protocol_whitelist": ""},
+            )
+        except av.error.FFmpegError as error:
+            raise ClipError("truncated" if lacks_index(self.file) else "not-a-video", words_of(error)) from None
+        try:
+            self.video, self.warnings = choose_stream(self.container, self._stream)
+        except ClipError:
+            self.close()
+            raise
+        self.video.codec_context.thread_count = 1  # workers are the parallelism; threads only add latency
+        if self.strict:
+            self.video.codec_context.options = STRICT
+
+    def close(self) -> None:
+        self.container.close()
+
+    @property
+    def format(self) -> str:
+        return str(self.container.format.name)
+
+    def from_start(self) -> Iterator[Any]:
+        """The stream's packets from the very first one on, with a decoder that remembers nothing.
+
+        A seek is cheap, but not every file has a way back: raw streams have none, a wrapped clock or an index
+        of keyframes leads elsewhere. Where the packet that comes is not the first one, the file is opened anew.
+        """
+        with suppress(av.error.FFmpegError, OverflowError, ValueError):
+            self.container.seek(0)
+            packets = self._behind(lambda pts, size: (pts, size) == self.first)
+            if packets is not None:
+                return packets
+        self.close()
+        self._open()
+        return iter(self.container.demux(self.video))
+
+    def from_time(self, time: int) -> Iterator[Any]:
+        """Packets from the one shown at `time` on, or from before it."""
+        with suppress(av.error.FFmpegError):
+            self.container.seek(time, stream=self.video)
+            packets = self._behind(lambda pts, size: pts is not None and pts <= time)
+            if packets is not None:
+                return packets
+        return self.from_start()
+
+    def _behind(self, is_right: Any) -> Iterator[Any] | None:
+        """Packets from here on, if the first of them is right."""
+        self.video.codec_context.flush_buffers()
+        packets = self.container.demux(self.video)
+        first = next(packets, None)
+        if first is None or not is_right(first.pts, first.size):
+            return None
+        return itertools.chain((first,), packets)
+
+
+@contextmanager
+def open_video(source: Source, *, strict: bool = False, stream: int | None = None) -> Iterator[OpenVideo]:
+    """Open a file for decoding with one thread.
+
+    Args:
+        strict: damage that the decoder notices, and times that had to be made, are errors.
+        stream: take the n-th video stream, from 0; by default the one that ffmpeg would take.
+
+    Raises:
+        ClipError: `empty`, `not-a-video`, `truncated` (no index), `no-video-stream`, `unsupported-codec`.
+    """
+    opened = OpenVideo(source, strict=strict, stream=stream)
+    try:
+        yield opened
+    finally:
+        opened.close()

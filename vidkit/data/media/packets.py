@@ -1,0 +1,187 @@
+"""A first reading of a video stream: its packets, and whether their times tell what is shown when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+#: Codecs of which one packet is one picture, so that packets can be counted instead of pictures.
+#: VP8 and MPEG-4 in AVI hide pictures or pack two into one packet; those are counted by decoding.
+PACKET_IS_PICTURE = frozenset(
+    {"h264", "hevc", "vp9", "av1", "libdav1d", "libvpx-vp9", "mjpeg", "ffv1", "qtrle", "png", "prores", "huffyuv"}
+)
+
+#: Containers whose times can be trusted. AVI has none, and FFmpeg makes up wrong ones where pictures are reordered.
+_TIMED = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "mpegts", "flv", "nut", "ivf"})
+
+#: Containers with an index of their own, so that a seek leads to the keyframe that was meant.
+_SEEKABLE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
+
+#: Containers that hold a running clock, which jumps where recordings were joined.
+CLOCKED = frozenset({"mpegts", "mpeg", "dv"})
+
+#: A clock that runs ahead by more than this has jumped, as in ffmpeg.
+JUMP_S = 10
+
+#: Decoders hold back 16 pictures at most: a packet further from its place is out of order.
+_FURTHEST = 32
+
+
+@dataclass(slots=True)
+class Packets:
+    """The packets of a video stream that are not empty, in decoding order; times in the stream's ticks."""
+
+    pts: list[int | None]
+    dts: list[int | None]
+    hidden: set[int]
+    """Packets before an edit list's first picture or after its last: decoded, never shown."""
+    keys: list[int]
+    """Keyframes from which decoding can begin cleanly, in containers where a seek finds them."""
+    first_key: int
+    """The first keyframe; the number of packets where there is none."""
+    last_duration: int
+    held_until: int
+    """When the last empty packet ends: the picture before it stays on screen. 0 where there is none."""
+    places: int
+    """Pictures that the packets make room for: in AVI an empty chunk is one too."""
+    end_s: float
+    """When the last picture ends, on the container's clock; likewise sound, and any stream."""
+    heard_end_s: float
+    any_end_s: float
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    @property
+    def shown(self) -> list[tuple[int, int]]:
+        """(time, packet) of the pictures that are shown, by time. All packets must have one."""
+        timed = ((p, k) for k, p in enumerate(self.pts) if p is not None)
+        return sorted(item for item in timed if item[1] not in self.hidden)
+
+
+def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None, int] | None]:
+    """Demux a file from where it was opened to its end; the second value is the first packet's (time, bytes)."""
+    pts: list[int | None] = []
+    dts: list[int | None] = []
+    hidden: set[int] = set()
+    keys: list[int] = []
+    first = None
+    first_key = -1
+    last_duration = empty = held_until = 0
+    end_s = heard_end_s = any_end_s = 0.0
+    seekable, own = container.format.name in _SEEKABLE, video.index
+    heard = {stream.index for stream in container.streams if stream.type in ("audio", "video")}
+    for packet in container.demux():
+        time, size = packet.pts, packet.size
+        if not size and time is None and packet.dts is None:
+            continue  # the end of a stream
+        stream = packet.stream_index
+        if time is not None and packet.time_base is not None:
+            ends_s = float((time + (packet.duration or 0)) * packet.time_base)
+            any_end_s = max(any_end_s, ends_s)
+            if stream in heard:
+                heard_end_s = max(heard_end_s, ends_s)
+            if stream == own:
+                end_s = max(end_s, ends_s)
+        if stream != own:
+            continue
+        if not size:
+            empty += 1
+            held_until = max(held_until, (time or 0) + (packet.duration or 0))
+            continue
+        k = len(pts)
+        if first is None:
+            first = (time, size)
+        if packet.is_keyframe:
+            if first_key < 0:
+                first_key = k
+            if seekable and _starts_anew(packet, video):
+                keys.append(k)
+        if time is not None:
+            last_duration = packet.duration or last_duration
+            if packet.is_discard:
+                hidden.add(k)
+        pts.append(time)
+        dts.append(packet.dts)
+    places = len(pts) + empty
+    if container.format.name == "avi" and None not in dts[-1:]:
+        places = max(places, (dts[-1] or 0) + 1)  # their times are numbers of chunks
+    found = Packets(
+        pts=pts,
+        dts=dts,
+        hidden=hidden,
+        keys=keys,
+        first_key=first_key if first_key >= 0 else len(pts),
+        last_duration=last_duration,
+        held_until=held_until,
+        places=places,
+        end_s=end_s,
+        heard_end_s=heard_end_s,
+        any_end_s=any_end_s,
+    )
+    return found, first
+
+
+#: Kinds of coded pictures that make a decoder forget all earlier ones: H.264's and HEVC's IDR.
+_IDR = {"h264": frozenset({5}), "hevc": frozenset({19, 20})}
+
+
+def _starts_anew(packet: Any, video: Any) -> bool:
+    """Whether a keyframe of an MP4 or Matroska file is a clean start, and not merely decodable by itself.
+
+    x264's open GOPs begin with such pictures; decoding from there works, but not without complaints about
+    missing references, which would count as damage.
+    """
+    codec, head = video.codec_context.name, video.codec_context.extradata
+    if codec not in _IDR:
+        return True
+    at_length, data, at = {"h264": 4, "hevc": 21}[codec], bytes(packet), 0
+    if not head or len(head) <= at_length or head[0] != 1:
+        return False
+    size = (head[at_length] & 3) + 1  # units are preceded by their length, in so many bytes
+    while at + size < len(data):
+        kind = data[at + size] & 31 if codec == "h264" else data[at + size] >> 1 & 63
+        if kind in _IDR[codec]:
+            return True
+        at += size + int.from_bytes(data[at : at + size], "big")
+    return False
+
+
+def tells_pictures(container: Any, video: Any, packets: Packets) -> bool:
+    """Whether each packet is a picture that is shown at the packet's time, as far as can be told without decoding.
+
+    Where this is denied, decoding tells; what is found may well be that all was in order.
+    """
+    context = video.codec_context
+    if container.format.name not in _TIMED or context.name not in PACKET_IS_PICTURE:
+        return False
+    times = [p for p in packets.pts if p is not None]
+    if len(times) < len(packets) or len({p for p, _ in packets.shown}) < len(packets) - len(packets.hidden):
+        return False  # no times, or equal ones
+    if packets.first_key > 0 or min(times) < times[0]:
+        return False  # cut within a group: its first pictures may lack what they refer to
+    known = [d for d in packets.dts if d is not None]
+    if any(b < a for a, b in pairwise(known)):
+        return False  # recordings that were joined
+    before = list(accumulate(times, max))
+    if any(k and before[k - 1] >= times[k] for k in packets.keys):
+        return False
+    ranked = sorted(range(len(times)), key=times.__getitem__)
+    if any(abs(rank - k) > _FURTHEST for rank, k in enumerate(ranked)):
+        return False
+    if context.name in ("h264", "hevc") and context.has_b_frames and before == times and len(times) > 1:
+        return False  # the codec reorders its pictures, the container's times do not
+    if context.name == "h264" and context.field_order > 1:
+        return False  # the two fields of a picture may lie in two packets
+    jump = JUMP_S / video.time_base if container.format.name in CLOCKED else None
+    ordered = sorted(times)
+    return jump is None or all(b - a <= jump for a, b in pairwise(ordered))
+
+
+def closed_groups(packets: Packets) -> tuple[tuple[int, int], ...]:
+    """(packet, time) of the first packet, and of keyframes that part the packets before from those after."""
+    times = [p for p in packets.pts if p is not None]
+    before, after = list(accumulate(times, max)), list(accumulate(reversed(times), min))[::-1]
+    good = [k for k in packets.keys if k and before[k - 1] < times[k] == after[k]]
+    return tuple((k, times[k]) for k in [0, *good])
