@@ -295,6 +295,8 @@ class Case(NamedTuple):
     """Width and height of the first frame as shown, after rotation."""
     concealed: bool = False
     """A tolerant decoder may give all frames, some of them wrong; a strict one must give `error`."""
+    warning: str = ""
+    """What is said of a file whose times had to be made; a strict decoder refuses it."""
 
 
 def _make(function: Callable[..., None], *args: Any, **kwargs: Any) -> Callable[[Path], None]:
@@ -343,7 +345,7 @@ CASES: dict[str, Case] = {
     "edit-list": Case(edit_list, None, FRAMES - EDIT_LIST_SKIPS, first=EDIT_LIST_SKIPS),
     "late-start": Case(late_start, None, FRAMES),
     "trailing-junk": Case(trailing_junk, None, FRAMES),
-    "size-change": Case(size_change, None, FRAMES, suffix=".ts"),
+    "size-change": Case(size_change, None, FRAMES, suffix=".ts", warning="the clock jumps 1 time"),
     "avi-mpeg4": Case(_make(indexed_clip, codec="mpeg4", container="avi"), None, FRAMES, suffix=".avi"),
     "mpeg-ts": Case(_make(indexed_clip, container="mpegts"), None, FRAMES, suffix=".ts"),
     "mkv": Case(_make(indexed_clip, container="matroska"), None, FRAMES, suffix=".mkv"),

@@ -44,3 +44,13 @@ def real_media() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no folder of real clips: {folder}; give one in ${MEDIA_VARIABLE}")
     return folder
+
+
+@pytest.fixture(scope="session")
+def odd_cases() -> Path:
+    """Folder of small odd files with a known right reading: $VIDKIT_TEST_CASES, or `shared/cases`."""
+    beside = Path(__file__).resolve().parents[2] / "shared" / "cases"
+    folder = Path(os.environ.get("VIDKIT_TEST_CASES") or beside)
+    if not folder.is_dir():
+        pytest.skip(f"no folder of odd files: {folder}; give one in $VIDKIT_TEST_CASES")
+    return folder

@@ -155,6 +155,11 @@ def test_every_odd_file_keeps_all_its_frames(name: str, files: dict[str, bytes])
     clip = transcode(files[name], quick())
     assert shown(clip) == list(range(case.first, case.first + (case.frames or 0)))
     assert (clip.width, clip.height) == (64, 64)
+    if case.warning:
+        assert [case.warning in said for said in clip.warnings] == [True]
+        with pytest.raises(ClipError, match=case.warning):
+            transcode(files[name], quick(), strict=True)
+        return
     assert clip.warnings == ()
     assert transcode(files[name], quick(), strict=True) == clip
 

@@ -87,7 +87,7 @@ def test_every_odd_file_gives_the_same_frames(name: str, tmp_path: Path) -> None
     clip = same(write(name, tmp_path), SMALL, timed=name != "size-change")
     assert clip.frames == CASES[name].frames
     assert read_index(frames(clip)[0]) == CASES[name].first
-    assert clip.warnings == ()
+    assert [CASES[name].warning in said for said in clip.warnings] == [True] * bool(CASES[name].warning)
 
 
 @pytest.mark.parametrize("name", ["mkv", "variable-rate", "avi-mpeg4", "rotated-90", "edit-list", "open-gop"])

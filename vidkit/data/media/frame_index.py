@@ -115,7 +115,7 @@ def _index_by_time(
     gap = packets.last_duration or (pts[-1] - pts[-2] if len(pts) > 1 else round(1 / (rate * time_base)))
     return FrameIndex(
         pts=pts,
-        duration=max(pts[-1] + max(1, gap), packets.held_until) - pts[0],
+        duration=max(pts[-1] + max(1, gap), packets.held_until or pts[-1]) - pts[0],
         time_base=time_base,
         position=tuple(k for _, k in shown),
         starts=closed_groups(packets),

@@ -41,8 +41,8 @@ class Packets:
     first_key: int
     """The first keyframe; the number of packets where there is none."""
     last_duration: int
-    held_until: int
-    """When the last empty packet ends: the picture before it stays on screen. 0 where there is none."""
+    held_until: int | None
+    """When the last empty packet ends: the picture before it stays on screen until then."""
     places: int
     """Pictures that the packets make room for: in AVI an empty chunk is one too."""
     end_s: float
@@ -68,7 +68,8 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
     keys: list[int] = []
     first = None
     first_key = -1
-    last_duration = empty = held_until = 0
+    last_duration = empty = 0
+    held_until: int | None = None
     end_s = heard_end_s = any_end_s = 0.0
     seekable, own = container.format.name in _SEEKABLE, video.index
     heard = {stream.index for stream in container.streams if stream.type in ("audio", "video")}
@@ -88,7 +89,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
             continue
         if not size:
             empty += 1
-            held_until = max(held_until, (time or 0) + (packet.duration or 0))
+            held_until = held_until if time is None else time + (packet.duration or 0)
             continue
         k = len(pts)
         if first is None:

@@ -17,8 +17,9 @@ import av
 from vidkit.data.media.packets import Packets
 from vidkit.errors import ClipError
 
-#: A file whose header promises this much more than its streams hold was cut off.
+#: A header may promise so much more than its streams hold; so many frames, where bytes are known to be missing.
 _MISSING_S = 0.5
+_MISSING_FRAMES = 1.5
 
 #: Their header promises no duration: FFmpeg estimates one from what it finds.
 _ESTIMATED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "obu", "gif", "ogg", "dv"})
@@ -50,7 +51,8 @@ def check_promises(file: BinaryIO, container: Any, video: Any, packets: Packets)
         missing_s = min(lasts_s, own_s) - packets.end_s
     else:  # of a file that was cut, subtitles can promise to outlast what is there
         missing_s = lasts_s - (packets.heard_end_s if cut else packets.any_end_s)
-    if missing_s <= _MISSING_S:
+    frame_s = float(packets.last_duration * video.time_base)
+    if missing_s <= (_MISSING_FRAMES * frame_s if cut and frame_s else _MISSING_S):
         return ()
     if cut is False:
         # packets without a time may well fill what seems to be missing

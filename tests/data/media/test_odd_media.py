@@ -1,0 +1,205 @@
+"""Files with odd times, headers and streams keep every frame, or say what they could not keep."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import badmedia, oddmedia
+from tests.badmedia import CASES, FPS, FRAMES, read_index
+from tests.oddmedia import ODD, Odd
+from tests.reference import ref_counts, ref_media
+from vidkit.data.media import frames as media
+from vidkit.data.media import transcode_ffmpeg
+from vidkit.data.media.frames import ClipReader
+from vidkit.data.media.transcode import StoredClip, transcode
+from vidkit.errors import ClipError
+from vidkit.settings.encode import EncodeSettings
+
+CHOICES = [name for name, odd in ODD.items() if odd.warning and not odd.refused]
+
+
+def quick(**more: Any) -> EncodeSettings:
+    return EncodeSettings(**{"size": 64, "max_frames": None, "preset": "ultrafast", "crf": 18, **more})
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Every odd file, every good one and those with damage."""
+    folder = tmp_path_factory.mktemp("odd")
+    found = {}
+    for name, case in {**CASES, **ODD}.items():
+        if isinstance(case, Odd) or case.error is None or case.concealed or name.startswith("truncated"):
+            found[name] = folder / f"{name}{case.suffix}"
+            case.write(found[name])
+    return found
+
+
+def shown(clip: StoredClip) -> list[int]:
+    return [read_index(frame) for frame in ref_media.all_frames(clip.data)]
+
+
+# --- one by one ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_every_frame_is_kept_in_order_and_in_time(name: str, files: dict[str, Path]) -> None:
+    odd, data = ODD[name], files[name].read_bytes()
+    clip = transcode(data, quick())
+    assert shown(clip) == list(range(odd.first, odd.first + odd.frames))
+    assert (clip.frames, clip.source_frames) == (odd.frames, odd.frames)
+    assert clip.duration_s == pytest.approx(odd.duration_s, abs=0.003)
+    assert [odd.warning in said for said in clip.warnings] == [True] * bool(odd.warning)
+    assert transcode(data, quick()) == clip
+    if odd.warning and odd.refused:
+        with pytest.raises(ClipError) as caught:
+            transcode(data, quick(), strict=True)
+        assert caught.value.code == "decode-error"
+    else:
+        assert transcode(data, quick(), strict=True) == clip
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in ODD if "cut" in name or "joined" in name or name == "decoding-times"]
+)
+def test_times_that_were_made_are_even(name: str, files: dict[str, Path]) -> None:
+    """What was lost is a constant rate, so that made times must be as well."""
+    times = ref_media.times_s(transcode(files[name].read_bytes(), quick()).data)
+    assert [float(t) for t in times] == pytest.approx([k / FPS for k in range(len(times))], abs=2e-3)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_readers_know_the_same_frames(name: str, files: dict[str, Path]) -> None:
+    odd, rng = ODD[name], random.Random(name)
+    with files[name].open("rb") as file, ClipReader(file) as reader, media.listening():
+        assert len(reader) == odd.frames
+        for indices in ([odd.frames - 1], [0], [rng.randrange(odd.frames) for _ in range(6)], range(odd.frames)):
+            assert [read_index(frame) for frame in reader.frames(indices)] == [odd.first + i for i in indices]
+
+
+@pytest.mark.parametrize("name", [name for name in ODD if name.startswith("avi-held-m") or name == "avi-held-h264"])
+def test_an_empty_chunk_shows_the_picture_before_it(name: str, files: dict[str, Path]) -> None:
+    clip = transcode(files[name].read_bytes(), quick(fps=float(FPS)))
+    held = oddmedia.HELD
+    assert shown(clip) == [sum(h <= chunk for h in held) - 1 for chunk in range(held[-1] + 1)]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_the_ffmpeg_transcoder_finds_the_same(name: str, files: dict[str, Path]) -> None:
+    if transcode_ffmpeg.find_ffmpeg() is None:
+        pytest.skip("no ffmpeg program")
+    data, settings = files[name].read_bytes(), quick(max_frames=9)
+    ours, theirs = transcode(data, settings), transcode_ffmpeg.transcode(data, settings)
+    assert shown(ours) == shown(theirs)
+    assert theirs.warnings[: len(ours.warnings)] == ours.warnings
+
+
+# --- all of them: nothing is left out without a word ------------------------------------------------------
+
+
+def counters() -> dict[str, Callable[[Path, int], int]]:
+    found: dict[str, Callable[[Path, int], int]] = {
+        "PyAV": lambda path, stream: ref_counts.count_frames(path.read_bytes(), stream)
+    }
+    if program := transcode_ffmpeg.find_ffmpeg():
+        found["ffmpeg"] = lambda path, stream: ref_counts.count_with_program(program[0], path, stream)
+    return found
+
+
+@pytest.mark.parametrize("counter", counters())
+def test_no_frame_is_left_out_without_a_code_or_a_warning(counter: str, files: dict[str, Path]) -> None:
+    silent = {}
+    for name, path in files.items():
+        data = path.read_bytes()
+        with contextlib.suppress(ClipError):
+            clip = transcode(data, quick(size=32, crf=40))
+            with media.open_video(data) as opened:
+                stream = opened.video.index
+            count = counters()[counter](path, stream)
+            chosen_only = name in CHOICES
+            if clip.source_frames != count and (not clip.warnings or chosen_only):
+                silent[name] = (clip.source_frames, count)
+    assert not silent, "(frames stored, frames that a plain decode gives)"
+
+
+# --- cut off -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", [0.4, 0.8])
+@pytest.mark.parametrize(
+    "name",
+    [name for name in ODD if name.startswith(("avi", "subtitles", "chapters", "default-second"))],
+)
+def test_what_was_cut_off_is_still_found(name: str, part: float, files: dict[str, Path]) -> None:
+    data = files[name].read_bytes()
+    data = data[: int(len(data) * part)]
+    for strict in (False, True):
+        with pytest.raises(ClipError) as caught:
+            transcode(data, quick(), strict=strict)
+        assert caught.value.code == "truncated"
+
+
+def test_an_avi_that_holds_less_than_it_promises_though_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.avi"
+    badmedia.indexed_clip(path, container="avi", codec="mjpeg", pix_fmt="yuvj420p")
+
+    def promise(data: bytearray) -> None:
+        at = data.index(b"strh") + 8 + 32
+        assert int.from_bytes(data[at : at + 4], "little") == FRAMES
+        data[at : at + 4] = (FRAMES + 30).to_bytes(4, "little")
+
+    badmedia._patch(path, promise)
+    clip = transcode(path.read_bytes(), quick())
+    assert (clip.frames, clip.duration_s) == (FRAMES, FRAMES / FPS)
+    assert clip.warnings == (f"the header promises {FRAMES + 30} frames; the file is whole and has {FRAMES}",)
+
+
+# --- which stream --------------------------------------------------------------------------------------------
+
+
+def test_map_takes_another_stream(files: dict[str, Path]) -> None:
+    data = files["default-second"].read_bytes()
+    for transcoder in (transcode, transcode_ffmpeg.transcode):
+        if transcoder is transcode or transcode_ffmpeg.find_ffmpeg():
+            clip = transcoder(data, quick(map=0))
+            assert (shown(clip), clip.warnings) == (list(range(1000, 1020)), ())
+    assert shown(transcode(data, quick(map=1))) == list(range(FRAMES))
+    with pytest.raises(ClipError, match="map asks for video stream 2; there is 2 video streams") as caught:
+        transcode(data, quick(map=2))
+    assert caught.value.code == "no-video-stream"
+    assert shown(transcode(files["with-cover"].read_bytes(), quick(map=0))) == list(range(FRAMES)), (
+        "covers do not count"
+    )
+
+
+# --- files that were handed to us ----------------------------------------------------------------------------
+
+#: name -> (frames, seconds, what the warning says)
+HANDED = {
+    "cut-in-a-group.mkv": (75, 3.0, "13 of 75 frames"),
+    "raw-h264.mp4": (75, 3.0, "times were made"),
+    "ts-clock-wraps.ts": (75, 3.0, ""),
+    "equal-times.mp4": (74, 2.96, "times were made"),
+    "subtitles-outlast.mkv": (125, 5.0, ""),
+    "empty-chunks.avi": (80, 4.0, ""),
+    "two-streams.mp4": (100, 4.0, "640x360, the default"),
+}
+
+
+@pytest.mark.real_media
+@pytest.mark.parametrize("name", HANDED)
+def test_files_that_were_handed_to_us(name: str, odd_cases: Path) -> None:
+    path, (frames, seconds, warning) = odd_cases / name, HANDED[name]
+    clip = transcode(path.read_bytes(), quick())
+    assert (clip.frames, clip.source_frames) == (frames, frames)
+    assert clip.duration_s == pytest.approx(seconds, abs=1e-6)
+    assert [warning in said for said in clip.warnings] == [True] * bool(warning)
+    with media.open_video(path.read_bytes()) as opened:
+        assert ref_counts.count_frames(path.read_bytes(), opened.video.index) == frames
+    with ClipReader(path.read_bytes()) as reader:
+        assert len(reader.frames(range(len(reader)))) == frames
