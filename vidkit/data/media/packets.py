@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
+from operator import gt
 from typing import Any
 
 #: Codecs of which one packet is one picture, so that packets can be counted instead of pictures.
@@ -158,26 +160,32 @@ def tells_pictures(container: Any, video: Any, packets: Packets) -> bool:
     if container.format.name not in _TIMED or context.name not in PACKET_IS_PICTURE:
         return False
     times = [p for p in packets.pts if p is not None]
-    if len(times) < len(packets) or len({p for p, _ in packets.shown}) < len(packets) - len(packets.hidden):
-        return False  # no times, or equal ones
+    if len(times) < len(packets):
+        return False
+    seen = [p for k, p in enumerate(times) if k not in packets.hidden] if packets.hidden else times
+    if len(set(seen)) < len(seen):
+        return False
     if packets.first_key > 0 or min(times) < times[0]:
         return False  # cut within a group: its first pictures may lack what they refer to
     known = [d for d in packets.dts if d is not None]
-    if any(b < a for a, b in pairwise(known)):
+    if any(map(gt, known, known[1:])):
         return False  # recordings that were joined
-    before = list(accumulate(times, max))
-    if any(k and before[k - 1] >= times[k] for k in packets.keys):
-        return False
-    ranked = sorted(range(len(times)), key=times.__getitem__)
-    if any(abs(rank - k) > _FURTHEST for rank, k in enumerate(ranked)):
-        return False
-    if context.name in ("h264", "hevc") and context.has_b_frames and before == times and len(times) > 1:
-        return False  # the codec reorders its pictures, the container's times do not
+    ordered = sorted(times)
+    if ordered == times:
+        if len(times) > 1 and context.name in ("h264", "hevc") and context.has_b_frames:
+            return False  # the codec reorders its pictures, the container's times do not
+    else:
+        before = list(accumulate(times, max))
+        if any(k and before[k - 1] >= times[k] for k in packets.keys):
+            return False
+        if any(abs(bisect_left(ordered, time) - k) > _FURTHEST for k, time in enumerate(times)):
+            return False
     if context.name == "h264" and context.field_order > 1:
         return False  # the two fields of a picture may lie in two packets
-    jump = JUMP_S / video.time_base if container.format.name in CLOCKED else None
-    ordered = sorted(times)
-    return jump is None or all(b - a <= jump for a, b in pairwise(ordered))
+    if container.format.name not in CLOCKED:
+        return True
+    jump = JUMP_S / video.time_base
+    return all(b - a <= jump for a, b in pairwise(ordered))
 
 
 def closed_groups(packets: Packets) -> tuple[tuple[int, int], ...]:
