@@ -32,3 +32,12 @@ def count_with_program(exe: str, path: Path, stream: int) -> int:
     arguments = [f"file:{path}" if word == "IN" else word for word in command.split()]
     lines = subprocess.run([exe, *arguments], capture_output=True, text=True, check=False).stdout
     return sum(bool(line) and not line.startswith("#") for line in lines.splitlines())
+
+
+def count_best(data: bytes) -> int:
+    """Frames of the stream that FFmpeg's own choice, in PyAV, names the best."""
+    with av.open(io.BytesIO(data), metadata_errors="replace") as container:
+        best = container.streams.best("video")
+        assert best is not None
+        number = best.index
+    return count_frames(data, number)
