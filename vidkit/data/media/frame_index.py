@@ -25,6 +25,7 @@ from vidkit.data.media.packets import (
     PACKET_IS_PICTURE,
     Packets,
     closed_groups,
+    field_coded,
     read_packets,
     tells_pictures,
 )
@@ -135,8 +136,9 @@ def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction) -> F
     video = opened.video
     time_base = as_fraction(video.time_base)
     pictures = video.codec_context.name in PACKET_IS_PICTURE
+    expected = len(packets) - len(packets.hidden) if pictures and not field_coded(video) else 0
     if pictures and opened.format != "avi" and shown_times.increasing(came):
-        timed = _by_time_after_all(packets, came, time_base, rate, opened, losses.packets > 0)
+        timed = _by_time_after_all(packets, came, time_base, rate, opened)
         if timed is not None:
             return timed
     own = as_fraction(video.codec_context.framerate)
@@ -154,13 +156,13 @@ def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction) -> F
         rate=rate,
         warnings=(
             *times.warnings,
-            *losses.warnings(len(packets) - len(packets.hidden) if pictures else 0, len(came)),
+            *losses.warnings(expected, len(came)),
         ),
     )
 
 
 def _by_time_after_all(
-    packets: Packets, came: list[int], time_base: Fraction, rate: Fraction, opened: OpenVideo, damaged: bool
+    packets: Packets, came: list[int], time_base: Fraction, rate: Fraction, opened: OpenVideo
 ) -> FrameIndex | None:
     """An index by time, where all packets have one and the pictures came out in the order of these.
 
@@ -174,9 +176,8 @@ def _by_time_after_all(
     lost = expected.difference(came)
     if len(expected) < len(shown) or len(lost) + len(came) != len(expected):
         return None
-    if lost and opened.video.codec_context.field_order > 1 and not damaged:
-        whole = [item for item in shown if item[0] not in lost]  # a picture's second field has a packet of its own
-        return _index_by_time(packets, whole, time_base, rate)
+    if lost and field_coded(opened.video):
+        return None
     key = packets.pts[packets.first_key] if packets.first_key < len(packets) else None
     early = {p for p, k in shown if p < came[0] and (k < packets.first_key or key is None or p < key)}
     cut = lost & early

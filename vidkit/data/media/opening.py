@@ -59,8 +59,10 @@ def listening() -> Iterator[_LastWords]:
     logger = logging.getLogger("libav")
     with _LISTENERS_LOCK:  # of several threads, the first one in and the last one out set the state
         if not _LISTENERS:
-            _BEFORE[:] = [av.logging.get_level(), logger.propagate]
+            _BEFORE[:] = [av.logging.get_level(), av.logging.get_skip_repeated(), logger.propagate]
             av.logging.set_level(av.logging.ERROR)
+            # what is said twice would be told with the next clip's words, or the one's after it
+            av.logging.set_skip_repeated(False)
             logger.propagate = False
         _LISTENERS.append(words)
         logger.addHandler(words)
@@ -71,13 +73,14 @@ def listening() -> Iterator[_LastWords]:
             logger.removeHandler(words)
             _LISTENERS.remove(words)
             if not _LISTENERS:
-                level, logger.propagate = _BEFORE
+                level, skip_repeated, logger.propagate = _BEFORE
                 av.logging.set_level(level)
+                av.logging.set_skip_repeated(skip_repeated)
 
 
 _LISTENERS: list[_LastWords] = []
 _LISTENERS_LOCK = threading.Lock()
-#: FFmpeg's log level and whether its messages go on, while nobody listens.
+#: FFmpeg's log level, whether it is silent on repetitions, and whether its messages go on, while nobody listens.
 _BEFORE: list[Any] = []
 
 

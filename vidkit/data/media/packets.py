@@ -108,8 +108,8 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
         pts.append(time)
         dts.append(packet.dts)
     places = len(pts) + empty
-    if container.format.name == "avi" and None not in dts[-1:]:
-        places = max(places, (dts[-1] or 0) + 1)  # their times are numbers of chunks
+    if container.format.name == "avi" and dts and dts[-1] is not None:
+        places = max(places, dts[-1] + 1)  # their times are numbers of chunks
     found = Packets(
         pts=pts,
         dts=dts,
@@ -180,12 +180,18 @@ def tells_pictures(container: Any, video: Any, packets: Packets) -> bool:
             return False
         if any(abs(bisect_left(ordered, time) - k) > _FURTHEST for k, time in enumerate(times)):
             return False
-    if context.name == "h264" and context.field_order > 1:
-        return False  # the two fields of a picture may lie in two packets
+    if field_coded(video):
+        return False
     if container.format.name not in CLOCKED:
         return True
     jump = JUMP_S / video.time_base
     return all(b - a <= jump for a, b in pairwise(ordered))
+
+
+def field_coded(video: Any) -> bool:
+    """Whether the two fields of a picture may lie in two packets, so that there are more packets than pictures."""
+    context = video.codec_context  # PyAV tells from version 18 on
+    return bool(context.name == "h264" and getattr(context, "field_order", 0) > 1)
 
 
 def closed_groups(packets: Packets) -> tuple[tuple[int, int], ...]:

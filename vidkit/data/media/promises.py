@@ -24,6 +24,9 @@ _MISSING_FRAMES = 1.5
 #: Their header promises no duration: FFmpeg estimates one from what it finds.
 _ESTIMATED = frozenset({"mpegts", "mpeg", "mpegvideo", "h264", "hevc", "m4v", "obu", "gif", "ogg", "dv"})
 
+#: The object of an ASF header with the file's length and duration.
+_ASF_PROPERTIES = bytes.fromhex("A1DCAB8C47A9CF118EE400C00C205365")
+
 
 def check_promises(file: BinaryIO, container: Any, video: Any, packets: Packets) -> tuple[str, ...]:
     """Compare the number of pictures, or else the duration; an AVI's last empty chunks are added to `packets`.
@@ -43,10 +46,13 @@ def check_promises(file: BinaryIO, container: Any, video: Any, packets: Packets)
         return (f"the header promises {promised} frames; the file is whole and has {packets.places}",)
     if promised and packets.places < promised:
         raise ClipError("truncated", f"{packets.places} of {promised} frames are in the file")
-    if promised or not container.duration or container.format.name in _ESTIMATED or not packets.any_end_s:
+    if container.format.name == "gif" and _lacks_trailer(file):
+        raise ClipError("truncated", f"the file ends after {packets.places} frames without the mark of its end")
+    lasts_s = _asf_duration_s(file) if container.format.name == "asf" else (container.duration or 0) / av.time_base
+    if promised or not lasts_s or container.format.name in _ESTIMATED or not packets.any_end_s:
         return ()
     # a Matroska header counts from 0, also where the first picture is due later
-    lasts_s, own_s, cut = container.duration / av.time_base, _own_duration_s(video), _is_cut(file)
+    own_s, cut = _own_duration_s(video), _is_cut(file)
     if own_s is not None:  # the smaller one: a copy of a part may carry the old duration along
         missing_s = min(lasts_s, own_s) - packets.end_s
     else:  # of a file that was cut, subtitles can promise to outlast what is there
@@ -67,11 +73,13 @@ def _own_duration_s(video: Any) -> float | None:
 
 
 def _is_cut(file: BinaryIO) -> bool | None:
-    """Whether an AVI or Matroska file is shorter than its outermost boxes say; None where they do not."""
+    """Whether an AVI, ASF or Matroska file is shorter than its outermost boxes say; None where they do not."""
     with _back_in_place(file) as length:
         head = file.read(4096)
         if head[:4] == b"RIFF":
             return any(end > length + 1 for _, _, end in _riff_chunks(file, 0, length))  # a byte of padding
+        if (properties := head.find(_ASF_PROPERTIES)) >= 0:
+            return length < int.from_bytes(head[properties + 40 : properties + 48], "little")
         segment = head.find(b"\x18\x53\x80\x67")
         if head[:4] != b"\x1a\x45\xdf\xa3" or not 0 <= segment < len(head) - 12:
             return None
@@ -79,6 +87,24 @@ def _is_cut(file: BinaryIO) -> bool | None:
         size = int.from_bytes(head[segment + 4 : segment + 4 + width], "big") & (1 << 7 * width) - 1
         unknown = size == (1 << 7 * width) - 1
         return None if unknown else segment + 4 + width + size > length
+
+
+def _asf_duration_s(file: BinaryIO) -> float:
+    """What ASF's header promises, which FFmpeg does not tell of a file that was cut; 0 where there is nothing."""
+    with _back_in_place(file):
+        head = file.read(4096)
+    at = head.find(_ASF_PROPERTIES)
+    if at < 0:
+        return 0.0
+    ticks, preroll_ms = (int.from_bytes(head[at + i : at + i + 8], "little") for i in (64, 80))
+    return max(0.0, ticks / 10_000_000 - preroll_ms / 1000)
+
+
+def _lacks_trailer(file: BinaryIO) -> bool:
+    """Whether a GIF does not end as one does; zeros may follow."""
+    with _back_in_place(file) as length:
+        file.seek(max(0, length - 4096))
+        return not file.read().rstrip(b"\0").endswith(b";")
 
 
 def _avi_chunks(file: BinaryIO, stream: int) -> int | None:
