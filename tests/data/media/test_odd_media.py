@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import badmedia, oddmedia
-from tests.badmedia import CASES, FPS, FRAMES, read_index
+from tests.badmedia import CASES, FPS, FRAMES, indexed_clip, read_index
 from tests.data import builds
+from tests.indexclips import X264_EXACT
 from tests.oddmedia import ODD, Odd
 from tests.reference import ref_counts, ref_media
 from vidkit.data.manifests import load_spec
@@ -152,6 +154,26 @@ def test_what_was_cut_off_is_still_found(name: str, part: float, files: dict[str
         assert caught.value.code == "truncated"
 
 
+def test_a_file_that_is_opened_anew_is_asked_anew(files: dict[str, Path], tmp_path: Path) -> None:
+    """Found by fuzzing: the pixels' aspect was read from a stream that was closed."""
+    path = tmp_path / "x.mp4"
+    indexed_clip(path, container="h264", width=64, height=48, options={"x264-params": f"sar=4/3:{X264_EXACT}"})
+    for _ in range(20):
+        clip = transcode(path.read_bytes(), quick(max_frames=2))
+        with media.open_video(clip.data) as opened:
+            assert media.as_fraction(opened.video.sample_aspect_ratio) == Fraction(4, 3)
+
+
+@pytest.mark.parametrize("size", [1 << 62, (1 << 64) - 1])
+def test_a_box_larger_than_any_file(size: int, files: dict[str, Path]) -> None:
+    """Found by fuzzing: a place that no file has cannot be looked at."""
+    data = files["fragmented"].read_bytes()
+    damaged = data[:36] + b"\0\0\0\1free" + size.to_bytes(8, "big") + data[36:]
+    with pytest.raises(ClipError) as caught:
+        transcode(damaged, quick())
+    assert caught.value.code == "truncated"
+
+
 def test_what_is_said_of_a_file_does_not_depend_on_the_one_before(files: dict[str, Path]) -> None:
     """FFmpeg's log keeps count of what it repeats, and would tell it with the next message."""
     data = files["mpeg-ts"].read_bytes()
@@ -165,7 +187,7 @@ def test_what_is_said_of_a_file_does_not_depend_on_the_one_before(files: dict[st
 
 def test_an_avi_that_holds_less_than_it_promises_though_it_is_whole(tmp_path: Path) -> None:
     path = tmp_path / "x.avi"
-    badmedia.indexed_clip(path, container="avi", codec="mjpeg", pix_fmt="yuvj420p")
+    indexed_clip(path, container="avi", codec="mjpeg", pix_fmt="yuvj420p")
 
     def promise(data: bytearray) -> None:
         at = data.index(b"strh") + 8 + 32

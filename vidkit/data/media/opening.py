@@ -106,7 +106,11 @@ def failing_as_clip_error() -> Iterator[None]:
 
 
 class OpenVideo:
-    """A file open for decoding with one thread. `container` and `video` change when it is opened anew."""
+    """A file open for decoding with one thread.
+
+    `container` and `video` change when the file is opened anew (`from_start`): what was kept of the old ones
+    points to memory that was freed. So ask for them again each time.
+    """
 
     def __init__(self, source: Source, *, strict: bool = False, stream: int | None = None) -> None:
         self.file: BinaryIO

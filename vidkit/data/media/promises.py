@@ -142,8 +142,9 @@ def _back_in_place(file: BinaryIO) -> Iterator[int]:
 
 def lacks_index(stream: BinaryIO) -> bool:
     """Whether a file begins as an MP4 and ends before its `moov` box does."""
+    length = stream.seek(0, io.SEEK_END)
     start, kind = 0, b"ftyp"
-    while kind != b"moov":
+    while kind != b"moov" and start <= length:  # a damaged size can be more than a seek takes
         stream.seek(start)
         size, kind = int.from_bytes(stream.read(4), "big"), stream.read(4)
         if size == 1:
@@ -151,4 +152,4 @@ def lacks_index(stream: BinaryIO) -> bool:
         if size < 8 or (start == 0 and kind != b"ftyp"):
             return start > 0
         start += size
-    return start > stream.seek(0, io.SEEK_END)
+    return start > length

@@ -122,7 +122,7 @@ def transcode(
         if len(timing.shown) < settings.min_frames:
             raise ClipError("too-short", f"{len(timing.shown)} frames; {settings.min_frames} are needed")
         frames = _in_time(media.decode(opened, index, [i for i, _ in timing.shown]), timing)
-        data, size, source_size, count = _encode(frames, opened.video, timing, settings)
+        data, size, source_size, count = _encode(frames, opened, timing, settings)
         if count != len(timing.shown):
             raise ClipError("decode-error", f"{count} of {len(timing.shown)} planned frames came out")
         warnings = (f"decoder reported {words.count} errors: {words.said[0]}",) if words.count else ()
@@ -233,8 +233,8 @@ def stored_size(width: int, height: int, settings: EncodeSettings) -> tuple[int,
 class _Fitter:
     """Turns decoded frames upright, crops and scales them: one filter graph for each input format."""
 
-    def __init__(self, video: Any, settings: EncodeSettings, time_base: Fraction) -> None:
-        self.video, self.settings, self.time_base = video, settings, time_base
+    def __init__(self, opened: media.OpenVideo, settings: EncodeSettings, time_base: Fraction) -> None:
+        self.opened, self.settings, self.time_base = opened, settings, time_base
         self.key: tuple[Any, ...] | None = None
         self.size: tuple[int, int] | None = None
         self.source_size: tuple[int, int] = (0, 0)
@@ -261,7 +261,8 @@ class _Fitter:
         if self.size is None:  # a picture size that changes on the way keeps the first frame's stored size
             self.source_size = upright
             self.size = stored_size(*upright, self.settings)
-            aspect = as_fraction(self.video.sample_aspect_ratio)
+            # of the stream as it is now: the file may have been opened anew to decode it
+            aspect = as_fraction(self.opened.video.sample_aspect_ratio)
             self.aspect = 1 / aspect if turned and aspect else aspect
         out_w, out_h = self.size
         self.as_is = (width, height) == self.size and not rotation and _is_plain(frame)
@@ -297,10 +298,10 @@ def _is_plain(frame: Any) -> bool:
 
 
 def _encode(
-    frames: Iterator[tuple[Any, int]], video: Any, timing: Timing, settings: EncodeSettings
+    frames: Iterator[tuple[Any, int]], opened: media.OpenVideo, timing: Timing, settings: EncodeSettings
 ) -> tuple[bytes, tuple[int, int], tuple[int, int], int]:
     """Fit, encode and mux; returns (mp4 bytes, stored size, source size, frames written)."""
-    fitter = _Fitter(video, settings, timing.time_base)
+    fitter = _Fitter(opened, settings, timing.time_base)
     file = io.BytesIO()
     times = [time for _, time in timing.shown]
     lasts = {time: after - time for time, after in zip(times, [*times[1:], timing.duration], strict=True)}
