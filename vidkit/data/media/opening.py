@@ -146,10 +146,12 @@ class OpenVideo:
             self.video.codec_context.options = STRICT
 
     def close(self) -> None:
+        """Free what FFmpeg holds; the file itself stays open."""
         self.container.close()
 
     @property
     def format(self) -> str:
+        """FFmpeg's name of the container, e.g. "matroska,webm"."""
         return str(self.container.format.name)
 
     def from_start(self) -> Iterator[Any]:
