@@ -25,7 +25,7 @@ Source = bytes | bytearray | memoryview | BinaryIO
 #: Demuxers that may be tried. A playlist or script named .mp4 could otherwise open other files.
 FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,flv,live_flv,asf,ogg,h264,hevc,ivf,nut,"
-    "m4v,obu,gif,dv,mxf"
+    "m4v,obu,gif,dv,mxf,rm,wtv,yuv4mpegpipe,mjpeg,h261,h263,vvc,vc1"
 )
 
 #: Makes a decoder report damage as an error instead of guessing the missing picture.
