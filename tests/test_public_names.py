@@ -15,25 +15,11 @@ import pytest
 import vidkit
 import vidkit.data
 import vidkit.settings
-from tests.data.builds import check_whole, environment, listed_tree
+from tests.data.builds import check_whole, environment, listed_spec, listed_tree
 from vidkit.errors import ConfigError
 
 PACKAGES = (vidkit, vidkit.data, vidkit.settings)
 NAMES = [(package, name) for package in PACKAGES for name in package._HOMES]
-
-TOML = """
-name = "mine"
-title = "Mine"
-clips_per_shard = 4
-[encode]
-size = 32
-max_frames = 4
-preset = "ultrafast"
-[[sources]]
-name = "lists"
-kind = "listfile"
-classes = "names.txt"
-"""
 
 
 @pytest.mark.parametrize(("package", "name"), NAMES, ids=lambda value: getattr(value, "__name__", value))
@@ -87,9 +73,7 @@ def test_importing_is_light(tmp_path: Path) -> None:
 
 def test_from_clips_to_batches_by_a_script(tmp_path: Path) -> None:
     listed_tree(tmp_path / "t", 8, missing=1, broken=1)
-    (tmp_path / "names.txt").write_text("a\nb\n")
-    (tmp_path / "mine.toml").write_text(TOML)
-    planned = vidkit.plan(tmp_path / "mine.toml", {"lists": str(tmp_path / "t")}, frames=3)
+    planned = vidkit.plan(listed_spec(tmp_path), {"lists": str(tmp_path / "t")}, frames=3)
     assert planned.table.num_rows == 8
     built = vidkit.build(planned, tmp_path / "out", quiet=True)
     assert built.made == 8

@@ -46,6 +46,34 @@ LISTED = DatasetSpec(
 )
 
 
+#: A spec file of the same, for commands; `more` is further lines of its head.
+LISTED_TOML = """
+name = "{name}"
+title = "{title}"
+clips_per_shard = {per_shard}
+{more}
+[encode]
+size = 32
+max_frames = 4
+preset = "ultrafast"
+
+[[sources]]
+name = "lists"
+kind = "listfile"
+classes = "names.txt"
+"""
+
+
+def listed_spec(
+    folder: Path, *, name: str = "mine", title: str = "Mine", per_shard: int = 4, more: str = ""
+) -> Path:
+    """A spec file in `folder`, with its class names beside it."""
+    (folder / "names.txt").write_text("a\nb\n")
+    path = folder / f"{name}{per_shard}.toml"
+    path.write_text(LISTED_TOML.format(name=name, title=title, per_shard=per_shard, more=more))
+    return path
+
+
 def listed_tree(root: Path, clips: int = 10, *, missing: int = 0, broken: int = 0) -> Path:
     """`train.csv` and `val.csv` as other tools write them, and tiny clips.
 

@@ -91,8 +91,8 @@ PANELS: dict[str, dict[str, Entry]] = {
         ),
         "report": Entry(
             "vidkit.cli.bench.report",
-            "Print the table of an ablation's results: mean and 95 % interval over seeds, each cell against the "
-            "best other one, and the paper's figures beside.",
+            "Print the table of an ablation or a study: mean and 95 % interval over seeds, each cell against the "
+            "best other one or each arm against the study's reference, and the paper's figures beside.",
         ),
         "bench": Entry("", "Measure parts of the way from shards to models."),
     },

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from vidkit.settings.encode import LabelSpec as LabelSpec
     from vidkit.settings.encode import SourceOptions as SourceOptions
     from vidkit.settings.encode import SourceSpec as SourceSpec
+    from vidkit.settings.fewshot import FewshotConfig as FewshotConfig
     from vidkit.settings.model import AdaMAEConfig as AdaMAEConfig
     from vidkit.settings.model import ClassifierConfig as ClassifierConfig
     from vidkit.settings.model import DecoderConfig as DecoderConfig
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from vidkit.settings.plain import config_hash as config_hash
     from vidkit.settings.plain import from_plain as from_plain
     from vidkit.settings.plain import to_plain as to_plain
+    from vidkit.settings.probe import ProbeConfig as ProbeConfig
     from vidkit.settings.recipes import RECIPES as RECIPES
     from vidkit.settings.recipes import Recipe as Recipe
     from vidkit.settings.train import DataConfig as DataConfig
@@ -58,6 +60,8 @@ _HOMES = {
     **dict.fromkeys(("RECIPES", "Recipe"), "recipes"),
     **dict.fromkeys(("DataConfig", "FinetuneConfig", "LogConfig", "OptimConfig", "PretrainConfig"), "train"),
     "ViewConfig": "train",
+    "FewshotConfig": "fewshot",
+    "ProbeConfig": "probe",
 }
 
 __getattr__ = names_from(__name__, _HOMES)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.typed import MICRO, TINY, command, settings
+from tests.cli.typed import MICRO, TINY, command, settings, stopped
 from tests.train import small
 from vidkit.cli.app import main
 from vidkit.cli.bench import ablate
@@ -74,9 +74,6 @@ def test_a_failed_cell_exits_1(
 def test_a_stopped_grid_says_how_to_go_on(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*args: Any, **kwargs: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("vidkit.train.pretrain.run", stopped)
     assert command(monkeypatch, *words(built, tmp_path / "out", "--ratio", 0.5)) == 130
     assert "finished cells are kept" in capsys.readouterr().err

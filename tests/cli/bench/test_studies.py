@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.bench.studies import made as studies
-from tests.cli.typed import MICRO, command, settings
+from tests.cli.typed import MICRO, command, settings, stopped
 from vidkit.cli.bench import report
 from vidkit.cli.bench import studies as commands
 from vidkit.cli.bench.asked import Asked
@@ -132,9 +132,6 @@ def test_a_failed_arm_exits_1(
 def test_a_stopped_study_says_how_to_go_on(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def stopped(*args: Any, **kwargs: Any) -> Any:
-        raise KeyboardInterrupt
-
     monkeypatch.setattr("vidkit.train.pretrain.run", stopped)
     assert command(monkeypatch, *words("mask-ratio", built, tmp_path / "out")) == 130
     assert "finished arms are kept" in capsys.readouterr().err

@@ -16,26 +16,10 @@ import pytest
 
 from tests.cli.typed import Run
 from tests.data import builds
-from tests.data.builds import check_whole, cut, environment, facts, listed_tree, snapshot
+from tests.data.builds import check_whole, cut, environment, facts, listed_spec, listed_tree, snapshot
 from tests.data.synth.generated import small
 from vidkit.data.synth.layouts import KINDS
 from vidkit.errors import display_path
-
-SPEC = """
-name = "mine"
-title = "Mine [a]"
-clips_per_shard = 4
-{more}
-[encode]
-size = 32
-max_frames = 4
-preset = "ultrafast"
-
-[[sources]]
-name = "lists"
-kind = "listfile"
-classes = "names.txt"
-"""
 
 
 @pytest.fixture
@@ -47,8 +31,9 @@ def mine(tmp_path: Path) -> Callable[..., list[str]]:
     ) -> list[str]:
         if not (tmp_path / "t").exists():
             listed_tree(tmp_path / "t", clips, missing=missing, broken=broken)
-        (tmp_path / "names.txt").write_text("a\nb\n")
-        (tmp_path / "mine.toml").write_text(SPEC.format(more="") + expect)
+        listed_spec(tmp_path, title="Mine [a]").rename(tmp_path / "mine.toml")
+        with (tmp_path / "mine.toml").open("a") as file:
+            file.write(expect)
         source = f"lists={tmp_path / 't'}"
         return ["build-dataset", str(tmp_path / "mine.toml"), "--source", source, "--out", str(tmp_path / out)]
 

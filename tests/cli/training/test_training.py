@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.typed import TINY, command, settings
+from tests.cli.typed import TINY, command, settings, stopped
 from tests.data.tinyset import Clip, build
 from tests.train import saved, small
 from vidkit.cli.app import main
@@ -191,10 +191,7 @@ def test_no_memory_is_told(
 def test_a_stop_before_the_first_checkpoint(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def run(*args: object, **more: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("vidkit.train.pretrain.run", run)
+    monkeypatch.setattr("vidkit.train.pretrain.run", stopped)
     words = ["pretrain", "--data", built, "--out", tmp_path / "a--resume", "--recipe", "tiny"]
     assert command(monkeypatch, *words) == 130
     said = capsys.readouterr().err

@@ -22,29 +22,13 @@ import pytest
 
 from tests import forked
 from tests.data import builds
-from tests.data.builds import LISTED, check_whole, listed_tree, plan, run, snapshot, write_clip
+from tests.data.builds import LISTED, check_whole, listed_spec, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli.app import main
 from vidkit.data import shards
 from vidkit.data.build.build import Interrupted
 from vidkit.data.plan.planning import Prepared
 from vidkit.data.progress import Progress
 from vidkit.errors import BuildError
-
-SPEC = """
-name = "listed"
-title = "Listed"
-clips_per_shard = {per_shard}
-
-[encode]
-size = 32
-max_frames = 4
-preset = "ultrafast"
-
-[[sources]]
-name = "lists"
-kind = "listfile"
-classes = "names.txt"
-"""
 
 
 @pytest.fixture(scope="module")
@@ -54,10 +38,9 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(source: Path, out: Path, *, per_shard: int, workers: int) -> list[str]:
     """The command line for a spec file beside the source."""
-    spec = source.parent / f"spec{per_shard}.toml"
+    spec = source.parent / f"listed{per_shard}.toml"
     if not spec.exists():
-        (source.parent / "names.txt").write_text("a\nb\n")
-        spec.write_text(SPEC.format(per_shard=per_shard))
+        assert listed_spec(source.parent, name="listed", title="Listed", per_shard=per_shard) == spec
     given = ["build-dataset", spec, "--out", out, "--source", f"lists={source}", "--workers", workers]
     return [*map(str, given), "--max-failures", "100"]
 

@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -295,19 +294,6 @@ def write_baseline(path: Path, sections: Mapping[str, Stored]) -> None:
         raise ConfigError(f"cannot write: {error.strerror}", file=path, hint=hint) from error
 
 
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """torch with one thread: sums in one order, and a processor time that says how much was computed."""
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
 def measure_parts(
     parts: Mapping[str, Callable[[Path], list[Measured]]],
     folder: Path,
@@ -316,6 +302,9 @@ def measure_parts(
 ) -> Findings:
     """Every part of a section, with one thread; `done` is called with a part's name at its end."""
     values: list[Measured] = []
+    from vidkit.train.descent import one_thread
+
+    # sums in one order, and a processor time that says how much was computed
     with one_thread():
         for name, part in parts.items():
             values += part(folder)
