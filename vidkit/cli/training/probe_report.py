@@ -49,6 +49,8 @@ def render(found: Probed) -> None:
         screen.print(
             "against: clips that the encoder's probe alone gets right, and that the other alone does; p of both"
         )
+    if random is not None:
+        screen.print("random weights are one draw (--seed); others may differ by several points")
     screen.print(
         "between: share of the features' variance between classes of the training clips; spread: distance of clips "
         "from the mean clip, as a share of their length (near 0: all clips look alike)"
