@@ -106,6 +106,8 @@ class Summary:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
+    """Of all learners and seeds."""
+
     config: FewshotConfig
     rows: tuple[Row, ...]
     summaries: tuple[Summary, ...]
@@ -136,10 +138,12 @@ def summary(name: str, scores: Sequence[Tensor], same_episodes: bool) -> Summary
 
 
 def predictions_sha256(guesses_EQ: Tensor) -> str:
+    """Of predicted slots (E, Q), two bytes each, little-endian."""
     return hashlib.sha256(guesses_EQ.numpy().astype("<u2").tobytes()).hexdigest()
 
 
 def versions() -> dict[str, str]:
+    """Of what decides the numbers."""
     import vidkit
 
     return {

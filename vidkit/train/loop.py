@@ -75,6 +75,7 @@ class Progressed:
 
 
 def make_optimizer(groups: list[dict[str, Any]], optim: OptimConfig) -> torch.optim.AdamW:
+    """AdamW with the fused kernel, which skips an update on the device."""
     return torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
 
 

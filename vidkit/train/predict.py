@@ -24,6 +24,8 @@ from vidkit.train.inference import choose_device, open_classifier, sampling_of, 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Guess:
+    """A class and how probable it is."""
+
     class_id: int
     """Label id where a clip can have several."""
     name: str

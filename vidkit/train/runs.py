@@ -26,6 +26,8 @@ FREE = ("data.workers", "data.cache", "data.decoder", "log.", "optim.compile", "
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
+    """Where a run's files lie."""
+
     root: Path
 
     @property
@@ -35,9 +37,11 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
+        """The checkpoint that did best on the validation clips."""
         return self.root / "checkpoints" / "best.pt"
 
     def epoch(self, number: int) -> Path:
+        """The weights after so many epochs, where they are kept."""
         return self.root / "checkpoints" / f"epoch-{number:04d}.pt"
 
     def begin(self, kind: str, config: Any, facts: Mapping[str, Any], *, resume: bool) -> bool:
@@ -113,6 +117,7 @@ class RunFolder:
             save_whole(path, text)
 
     def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write summary.json. TrainingError: it cannot be written."""
         write_json(self.root / "summary.json", summary)
 
 
@@ -145,6 +150,7 @@ def read_json(path: Path) -> Any:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Indented JSON, whole or not at all. TrainingError: it cannot be written."""
     save_whole(path, json.dumps(value, indent=2) + "\n")
 
 

@@ -22,10 +22,12 @@ class JsonRow:
     hint: str | None = None
 
     def error(self, message: str, field: str | None = None) -> AnnotationError:
+        """An error that names file, row and `field`, to be raised."""
         name = None if field is None else self.within + field
         return AnnotationError(message, file=self.file, row=self.row, field=name, hint=self.hint)
 
     def get(self, field: str) -> Any:
+        """A field's value. AnnotationError: it is missing."""
         if field not in self.values:
             raise self.error("the field is missing", field)
         return self.values[field]
@@ -38,18 +40,21 @@ class JsonRow:
         return JsonRow(values=value, file=self.file, row=self.row, within=f"{self.within}{field}.", hint=self.hint)
 
     def text(self, field: str) -> str:
+        """A field's text. AnnotationError: it is missing, or no text."""
         value = self.get(field)
         if not isinstance(value, str):
             raise self.error(f"expected text, found {_shown(value)}", field)
         return value
 
     def flag(self, field: str) -> bool:
+        """A field's true or false. AnnotationError: it is missing, or neither."""
         value = self.get(field)
         if not isinstance(value, bool):
             raise self.error(f"expected true or false, found {_shown(value)}", field)
         return value
 
     def number(self, field: str, least: int = 0) -> int:
+        """A field's whole number from `least`. AnnotationError: it is missing, or no such number."""
         value = self.get(field)
         if type(value) is not int or value < least:  # a bool is an int too
             raise self.error(f"expected a whole number from {least}, found {_shown(value)}", field)
@@ -64,6 +69,7 @@ class JsonRow:
         return values
 
     def texts(self, field: str, length: int | None = None) -> list[str]:
+        """A field's texts. AnnotationError: it is missing, no list of texts, or not of that length."""
         values = self._list(field, length)
         for value in values:
             if not isinstance(value, str):

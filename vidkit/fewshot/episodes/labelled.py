@@ -51,6 +51,7 @@ class LabelledClips:
 
     @property
     def name(self) -> str:
+        """Of the dataset."""
         return str(self.dataset.facts["name"])
 
     @property
@@ -60,6 +61,7 @@ class LabelledClips:
 
     @property
     def label_map_sha256(self) -> str:
+        """What tells its classes from those of another dataset."""
         return str(self.dataset.facts["label_map"]["sha256"])
 
     @property
@@ -70,6 +72,7 @@ class LabelledClips:
 
     @property
     def unlabelled(self) -> int:
+        """Clips that no class has."""
         return int((self.class_id < 0).sum())
 
     def place(self, row: int) -> tuple[str, int]:

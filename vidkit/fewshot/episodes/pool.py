@@ -43,6 +43,7 @@ class EpisodeSettings:
 
     @property
     def need(self) -> str:
+        """Clips of each class, in words."""
         return f"{self.shot + self.query} clips ({self.shot} support, {self.query} query)"
 
     @property
@@ -90,10 +91,12 @@ class SequenceSettings:
 
     @property
     def lowerable(self) -> tuple[str, ...]:
+        """Settings that can be lowered where classes have too few clips."""
         return ("instances",)
 
     @property
     def need(self) -> str:
+        """Clips of each class, in words."""
         return f"{self.instances} clips"
 
     @property

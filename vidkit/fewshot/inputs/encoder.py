@@ -52,6 +52,8 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Encoder:
+    """A checkpoint, how it looks at clips, and what is read of it."""
+
     checkpoint: Checkpoint
     name: str
     """The checkpoint's file name, or "random"."""
@@ -65,14 +67,17 @@ class Encoder:
 
     @property
     def reading(self) -> Reading:
+        """Where its tokens are taken from."""
         return Reading(self.seen.layer or self.vit.depth, self.seen.norm)
 
     @property
     def readout(self) -> Readout:
+        """What is kept of them."""
         return self.seen.readout
 
     @property
     def vit(self) -> ViTConfig:
+        """Its shape."""
         return self.checkpoint.config.encoder
 
     def __repr__(self) -> str:

@@ -34,6 +34,8 @@ VERSION = 2
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ClipFeatures:
+    """Features of the clips that episodes are drawn from."""
+
     array: npt.NDArray[np.float32]
     """(n, T, W), row r for row r of the `LabelledClips`."""
     name: str

@@ -39,6 +39,7 @@ class Standardise:
     """(D,); infinite for a number that never changes on meta-train."""
 
     def __call__(self, features_BD: Tensor) -> Tensor:
+        """(B, D) to (B, D), in double precision within."""
         mean, spread = (torch.from_numpy(x).to(features_BD.device) for x in (self.mean, self.spread))
         return ((features_BD.double() - mean) / spread).float()
 
@@ -54,6 +55,7 @@ class Reduce:
     scale: float
 
     def __call__(self, features_BD: Tensor) -> Tensor:
+        """(B, D) to (B, R), in double precision within."""
         mean, vectors = (torch.from_numpy(x).to(features_BD.device) for x in (self.mean, self.vectors))
         return ((features_BD.double() - mean) @ vectors / self.scale).float()
 

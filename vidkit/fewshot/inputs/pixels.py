@@ -29,6 +29,8 @@ USABLE = 0.9
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class ClipPixels:
+    """Some of a dataset's clips, decoded."""
+
     video: Tensor
     """(m, 3, T, S, S) uint8 in host memory; the channels come last there."""
     place: Tensor

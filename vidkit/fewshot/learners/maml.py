@@ -37,14 +37,18 @@ class Head(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x_XD: Tensor) -> Tensor:
+        """(X, D) to logits (X, K)."""
         scores: Tensor = self.last(self.first(x_XD).relu())
         return scores
 
 
 class MamlLearner(TrainedLearner[Head]):
+    """Initial weights and the rate of the steps are learned on episodes of meta-train."""
+
     name = "maml"
 
     def make(self, inputs: int, generator: torch.Generator) -> Head:
+        """A hidden layer as wide as `hidden`."""
         return Head(inputs, self.config.hidden, self.config.way, generator)
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ class Nearest:
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
     ) -> dict[str, Any]:
+        """There is nothing to learn."""
         return {}
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
+        """Slots (B, Q)."""
         one, other = (nn.functional.normalize(x, dim=2) for x in (query_BQD, support_BSD))
         return slots_BS.gather(1, (one @ other.transpose(1, 2)).argmax(dim=2))
 
@@ -55,9 +57,11 @@ class Ridge:
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
     ) -> dict[str, Any]:
+        """There is nothing to learn before the test."""
         return {}
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
+        """Slots (B, Q)."""
         mean_B1D = support_BSD.mean(dim=1, keepdim=True)
         x_BSD = support_BSD - mean_B1D
         gram_BSS = x_BSD @ x_BSD.transpose(1, 2)
@@ -80,6 +84,7 @@ class Prototypes(TrainedLearner[nn.Linear]):
     name = "proto"
 
     def make(self, inputs: int, generator: torch.Generator) -> nn.Linear:
+        """An orthogonal projection to `project` numbers."""
         projection = nn.Linear(inputs, self.config.project, bias=False)
         nn.init.orthogonal_(projection.weight, generator=generator)
         return projection
@@ -87,6 +92,7 @@ class Prototypes(TrainedLearner[nn.Linear]):
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
     ) -> dict[str, Any]:
+        """Train the projection, where there is one."""
         return super().fit(features_nD, train, val, seed, report) if self.config.project else {}
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:

@@ -30,9 +30,11 @@ class BlackBoxLearner(TrainedLearner[BlackBox]):
     name = "blackbox"
 
     def make(self, inputs: int, generator: torch.Generator) -> BlackBox:
+        """Two LSTMs as wide as `hidden`."""
         return BlackBox(blackbox(inputs, self.config.way, self.config.hidden), generator)
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
+        """Logits (B, Q, K)."""
         return self.network.classify(support_BSD, slots_BS, query_BQD)
 
 
@@ -50,12 +52,14 @@ class MannLearner(TrainedLearner[Mann]):
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
     ) -> dict[str, Any]:
+        """Train on episodes and on sequences of the same classes."""
         assert train is not None, "the caller sees to it"
         assert self.config.instances is not None, "the caller chooses it"
         self.sequences = sequence_pool(train, self.config.instances)
         return super().fit(features_nD, train, val, seed, report)
 
     def make(self, inputs: int, generator: torch.Generator) -> Mann:
+        """A MANN of the settings' size."""
         config = self.config
         settings = MannConfig(
             inputs=inputs,
@@ -68,9 +72,11 @@ class MannLearner(TrainedLearner[Mann]):
         return Mann(settings, generator)
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
+        """Logits (B, Q, K), each query as the next step of a sequence."""
         return classify_late(self.network, support_BSD, slots_BS, query_BQD)
 
     def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        """Half of it by sequences, half by queries."""
         numbers = range(step * batch, (step + 1) * batch)
         rows, slots = stack_sequences([draw_sequence(self.sequences, number) for number in numbers])
         slots = slots.to(features.device)

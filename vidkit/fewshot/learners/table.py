@@ -25,4 +25,5 @@ NETWORKS: frozenset[Learner] = frozenset({"mann", "blackbox", "maml"})
 
 
 def needs_training(learner: Learner, config: FewshotConfig) -> bool:
+    """Whether a learner learns from meta-train classes."""
     return learner in NETWORKS or (learner == "proto" and (config.project > 0 or bool(config.tune)))

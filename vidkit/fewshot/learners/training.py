@@ -44,6 +44,7 @@ class EpisodeRows(NamedTuple):
     """(B, Q)"""
 
     def part(self, first: int, last: int) -> EpisodeRows:
+        """Episodes from `first` up to `last`, without it."""
         return EpisodeRows(*(tensor[first:last] for tensor in self))
 
 
@@ -51,10 +52,12 @@ class Features(Protocol):
     """Features by row: a tensor (n, D), or what encodes clips when they are asked for."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where they are."""
 
     @property
-    def shape(self) -> Sequence[int]: ...
+    def shape(self) -> Sequence[int]:
+        """(n, D)"""
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         """(*rows.shape, D)"""
@@ -91,6 +94,7 @@ class TunableLearner(FewshotLearner, Protocol):
 
 
 def stack(episodes: Sequence[Episode]) -> EpisodeRows:
+    """Episodes of one shape as tensors."""
     arrays = (np.stack([getattr(e, name) for e in episodes]) for name in EpisodeRows._fields)
     return EpisodeRows(*map(torch.from_numpy, arrays))
 
@@ -138,16 +142,19 @@ class TrainedLearner(ABC, Generic[M]):
 
     @property
     def network(self) -> M:
+        """What `fit` made."""
         assert self.model is not None, "fit first"
         return self.model
 
     @property
     def weights(self) -> nn.Module | None:
+        """The same; None before `fit`."""
         return self.model
 
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
     ) -> dict[str, Any]:
+        """As of `FewshotLearner`: Adam, and of ten states the best on meta-val."""
         assert train is not None, "the caller sees to it"
         pool, config, inputs = train, self.config, features_nD.shape[1]
         self.model = self.make(inputs, torch.Generator().manual_seed(seed)).to(features_nD.device)
@@ -174,9 +181,11 @@ class TrainedLearner(ABC, Generic[M]):
         }
 
     def loss(self, features: Features, train: Pool, batch: int, step: int) -> Tensor:
+        """As of `TunableLearner`: cross-entropy of the queries."""
         return query_loss(self.scores, features, train, batch, step)
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
+        """Slots (B, Q): the highest score."""
         return self.scores(support_BSD, slots_BS, query_BQD).argmax(dim=2)
 
 

@@ -124,6 +124,8 @@ class Progress:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
+    """Accuracy of one learner at one instance number."""
+
     learner: str
     instance: int
     """1 for the first time that the episode shows the class."""
@@ -135,6 +137,8 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trained:
+    """How one learner's training ended."""
+
     learner: str
     parameters: int
     loss: float
@@ -145,6 +149,8 @@ class Trained:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
+    """Of all learners."""
+
     settings: SelfTest
     seed: int
     device: str
@@ -252,6 +258,7 @@ def run(
 
 
 def make_learner(name: Learner, config: MannConfig, seed: int) -> EpisodicLearner:
+    """A MANN, or an LSTM with as many parameters; `seed` is of the weights."""
     generator = torch.Generator().manual_seed(seed)
     return Mann(config, generator) if name == "mann" else LSTMLearner(equal_lstm(config), generator)
 

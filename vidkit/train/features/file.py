@@ -62,11 +62,13 @@ class FeatureFile:
 
     @property
     def readout(self) -> Readout:
+        """The read-out that is stored."""
         found: Readout = self.facts["readout"]
         return found
 
     @property
     def splits(self) -> tuple[str, ...]:
+        """In the order of the dataset."""
         return tuple(self.facts["splits"])
 
     def count(self) -> int:

@@ -42,6 +42,7 @@ class AttentivePool(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x_BTW: Tensor) -> Tensor:
+        """As the class says; raw scores."""
         x_BTW = (x_BTW - self.mean) / self.spread + self.position
         key_BHTX, value_BHTX = (
             part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in self.key_value(x_BTW).chunk(2, dim=2)

@@ -42,6 +42,7 @@ class Point:
     arm: Arm
 
     def to_plain(self) -> dict[str, Any]:
+        """For JSON."""
         return {"checkpoint": self.checkpoint, "step": self.step, "clips": self.clips, **plain_arm(self.arm)}
 
 
@@ -152,6 +153,7 @@ class Hook:
         return found if between is None else {**found, "probe_between": between}
 
     def close(self) -> None:
+        """End the loaders' processes."""
         for loader in self.loaders:
             loader.close()
 

@@ -170,6 +170,7 @@ def random_like(loaded: Checkpoint, seed: int) -> Checkpoint:
 
 
 def plain_arm(arm: Arm) -> dict[str, Any]:
+    """An arm's cells, spreads, test and notes, for JSON."""
     return {
         "cells": [plain_cell(cell) for cell in arm.cells],
         "spread": [
@@ -182,6 +183,7 @@ def plain_arm(arm: Arm) -> dict[str, Any]:
 
 
 def plain_cell(cell: Cell) -> dict[str, Any]:
+    """A cell, for JSON."""
     return {
         "layer": cell.reading.layer,
         "norm": cell.reading.norm,
@@ -193,10 +195,12 @@ def plain_cell(cell: Cell) -> dict[str, Any]:
 
 
 def plain_spread(found: Spread) -> dict[str, Any]:
+    """For JSON."""
     return asdict(found)
 
 
 def plain_test(found: Tested) -> dict[str, Any]:
+    """The test figure with its interval and all other figures, for JSON."""
     return {
         **plain_cell(found.cell),
         "value": found.value,

@@ -34,6 +34,7 @@ class Labels:
 
     @property
     def metric(self) -> str:
+        """What `figure` gives."""
         return "mAP" if self.several else "top1"
 
 
@@ -96,6 +97,7 @@ class Spread:
 
 
 def spread(x_nD: Tensor, labels: Labels) -> Spread:
+    """Of features (n, D) of labelled clips, as they are, not standardised."""
     x_nD = x_nD.double()
     mean_D = x_nD.mean(dim=0)
     total = float((x_nD - mean_D).square().sum())
