@@ -122,6 +122,7 @@ class Command(TyperCommand):
     """Shows its options by panel: few screens, each about one thing."""
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each panel that has options; hidden ones are left out."""
         panels: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         for param in self.get_params(ctx):
             shown = param.get_help_record(ctx)
@@ -147,27 +148,32 @@ class Commands(TyperGroup):
                 self.commands[name] = TyperCommand(name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As typer does; without any words, the help and exit code 2."""
         if not args:  # help is what was wanted, so it goes to stdout; the code says that nothing was done
             print(ctx.get_help())
             ctx.exit(2)
         return super().parse_args(ctx, args)
 
     def get_help_option(self, ctx: Any) -> Any:
+        """typer's `--help`, with a default of its own."""
         option = super().get_help_option(ctx)
         if option is not None:
             option.default = False  # for None typer asks pydantic, which takes longer to import than all the rest
         return option
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of that name, whose module is imported now; None: there is none."""
         for commands in self.panels.values():
             if cmd_name in commands:
                 return load(cmd_name, commands[cmd_name])
         return None
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Names in the order of the panels."""
         return [name for commands in self.panels.values() for name in commands]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write names and first sentences, panel by panel; no command is imported."""
         width = max(map(len, self.list_commands(ctx)))
         for title, commands in self.panels.items():
             with formatter.section(title):

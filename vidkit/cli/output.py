@@ -26,6 +26,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def print_json(value: Any) -> None:
+    """On stdout, indented; what JSON does not know, a path for example, as its text."""
     print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
 
 

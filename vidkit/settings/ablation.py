@@ -12,7 +12,7 @@ from vidkit.settings.model import AdaMAEConfig, Strategy, TokenizerKind, one_of
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, Precision, PretrainConfig, ViewConfig
 
-#: Keys of `bench.table1.LOSSES` and `bench.table1.SAMPLERS`.
+#: Keys of `bench.ablate.table1.LOSSES` and `bench.ablate.table1.SAMPLERS`.
 LossName = Literal["mse-norm", "mse", "l1-norm", "l1"]
 SamplerName = Literal["mlp", "mha-1", "mha-1-half", "mha-2-half"]
 #: Questions that arXiv 2308.01916 leaves open, each with a study of its own: `bench.studies`.

@@ -72,6 +72,7 @@ def _cell_of(row: PaperRow, recipe: Recipe, seed: int) -> Cell:
 
 
 def figures(row: PaperRow) -> PaperFigures:
+    """What a row of the paper's Table 1 says, as results quote it: its place, percent and GB."""
     return PaperFigures(table=row.table, row=row.row, top1=row.top1, top5=row.top5, memory_gb=row.memory_gb)
 
 

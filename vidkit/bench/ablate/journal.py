@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -126,10 +125,6 @@ def code_and_machine() -> dict[str, Any]:
     }
 
 
-def say(words: str) -> None:
-    """On stderr, as the commands tell how far they are."""
-    print(words, file=sys.stderr)
-
-
 def failures(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """The rows of runs that failed, in the order given."""
     return tuple(row for row in rows if row.status == "failed")

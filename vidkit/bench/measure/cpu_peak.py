@@ -56,6 +56,7 @@ def resident_peak(
 
 
 def main() -> None:
+    """Run one step as standard input asks, and answer with `resident_peak`'s numbers, in bytes."""
     config, batch, precision, optimizer, warmup, threads = pickle.load(sys.stdin.buffer)
     torch.set_num_threads(threads)
     _wake()
@@ -71,7 +72,7 @@ def main() -> None:
         phases[f"{phase}_bytes"] = peak if fresh else None
     known = [value for value in phases.values() if value is not None]
     total = max(known) if known else _resident("VmHWM") - before
-    print(json.dumps({"total_bytes": total, **phases}))
+    sys.stdout.write(json.dumps({"total_bytes": total, **phases}) + "\n")
 
 
 def _wake() -> None:

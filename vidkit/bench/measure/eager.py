@@ -35,6 +35,7 @@ class EagerStep:
         self.optimizer = torch.optim.AdamW(model.parameters(), foreach=False, fused=False)
 
     def run(self) -> None:
+        """One whole step; the weights change."""
         loss = losses(self.weights, self.config, self.clips, self.visible, dropout=self.config.sampler.dropout)
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

@@ -63,6 +63,7 @@ def accelerator() -> dict[str, Any] | None:
 
 
 def cpu_model() -> str:
+    """The processor's model as the system names it; its architecture where there is no name."""
     info = Path("/proc/cpuinfo")
     found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
     return found.group(1).strip() if found else platform.processor() or platform.machine()

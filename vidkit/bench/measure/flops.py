@@ -24,6 +24,8 @@ from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, SamplerConfig,
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Part:
+    """What one part of a model costs."""
+
     name: str
     """tokenizer, sampler, encoder, decoder or head."""
     parameters: int
@@ -35,6 +37,8 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Cost:
+    """What a model costs, part by part and as a whole."""
+
     parts: tuple[Part, ...]
     tokens: int
     """N."""
@@ -43,6 +47,7 @@ class Cost:
 
     @property
     def parameters(self) -> int:
+        """Of all parts: how many numbers are trained."""
         return sum(part.parameters for part in self.parts)
 
     @property

@@ -81,6 +81,7 @@ def transcode_ffmpeg(
 
 
 def ffmpeg_version(program: str) -> str:
+    """The version that `program` says of itself; "unknown" where it says none."""
     words = subprocess.run([program, "-version"], capture_output=True, check=False).stdout.split()
     return words[2].decode("utf-8", "replace") if len(words) > 2 else "unknown"
 
@@ -107,6 +108,7 @@ def read_pyav(path: Path, wanted: Sequence[int]) -> Pictures:
 
 
 def read_decord(path: Path, wanted: Sequence[int]) -> Pictures:
+    """Frames by number, as decord finds them: (T, H, W, 3). Needs the package decord."""
     import decord
 
     reader = decord.VideoReader(str(path), num_threads=1, ctx=decord.cpu(0))

@@ -24,6 +24,7 @@ PHASES = ("forward", "backward", "update")
 
 
 def build_model(config: ModelConfig) -> AdaMAE | VideoClassifier:
+    """The model of these settings, with new weights."""
     return AdaMAE(config) if isinstance(config, AdaMAEConfig) else VideoClassifier(config)
 
 
@@ -69,6 +70,7 @@ class TrainStep:
         self.loss: Tensor | None = None
 
     def forward(self) -> None:
+        """Compute the loss of the clips and keep it, with the activations, for `backward`."""
         with self._precision():
             if self.targets is None:
                 self.loss = self.model(self.clips).loss
@@ -76,16 +78,19 @@ class TrainStep:
                 self.loss = nn.functional.cross_entropy(self.model(self.clips).float(), self.targets)
 
     def backward(self) -> None:
+        """Compute the gradients and let go of the loss. Comes after `forward`."""
         assert self.loss is not None
         torch.autograd.backward(self.loss)
         self.loss = None
 
     def update(self) -> None:
+        """Change the weights, if there is an optimiser, and free the gradients."""
         if self.optimizer is not None:
             self.optimizer.step()
         self.model.zero_grad(set_to_none=True)
 
     def run(self) -> None:
+        """All `PHASES`: one whole step."""
         for phase in PHASES:
             getattr(self, phase)()
 
@@ -98,6 +103,7 @@ class TrainStep:
         self.update()
 
     def optimizer_state(self) -> list[Tensor]:
+        """Tensors that the optimiser keeps between steps; none before its first update."""
         states = [] if self.optimizer is None else list(self.optimizer.state.values())
         return [value for state in states for value in state.values() if isinstance(value, Tensor)]
 

@@ -38,6 +38,7 @@ class StorageTracker(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._known: dict[int, tuple[Any, int, str]] = {}
 
     def begin(self, phase: str, kind: str) -> None:
+        """Start `phase`: from now on peaks count for it, and what is made is of `kind`."""
         self.phase, self.kind = phase, kind
         self.phases[phase] = self.total
         self._raise_peak()

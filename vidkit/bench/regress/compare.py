@@ -103,6 +103,7 @@ class Row:
 
     @property
     def failed(self) -> bool:
+        """Whether the verdict ends the command with exit code 1."""
         return self.verdict in FAILING
 
 

@@ -76,6 +76,7 @@ def measure(folder: Path, done: Callable[[str], None] = lambda part: None) -> Fi
 
 
 def conditions() -> dict[str, Any]:
+    """What the values depend on: encoder, versions of torch, timm and numpy, processor."""
     installed = facts.versions()
     versions = {name: installed[name] for name in ("torch", "timm", "numpy")}
     return {"encoder": encoder_fingerprint(), **versions, "cpu": processor()}

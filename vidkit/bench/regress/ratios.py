@@ -130,6 +130,7 @@ def _collected() -> Iterator[None]:
 
 
 def left_out(name: str, why: str) -> Measured:
+    """A ratio that cannot be measured here, and why: its plain way is not installed, for example."""
     return Measured(name=name, value=None, rule="least", tolerance=TOLERANCE, note=why)
 
 
@@ -144,6 +145,7 @@ def measure(folder: Path, done: Callable[[str], None] = lambda part: None) -> Fi
 
 
 def conditions() -> dict[str, Any]:
+    """What the ratios depend on: processor, and versions of all contenders; None for those that are not there."""
     from importlib.metadata import PackageNotFoundError, version
 
     installed = facts.versions()

@@ -25,6 +25,8 @@ P_SEEDS = (
 
 @dataclass(frozen=True, slots=True)
 class Column:
+    """A column of a table, and how a line's text in it is made."""
+
     name: str
     text: Callable[[Line], str]
     right: bool = True
@@ -43,10 +45,12 @@ def _rival(line: Line) -> str:
 
 
 def p_clips(line: Line) -> float | None:
+    """p against the best other line, over the tested clips (see `P_CLIPS`); None where it was not tested."""
     return None if line.rival is None or line.rival.paired is None else line.rival.paired.p_clips
 
 
 def p_seeds(line: Line) -> float | None:
+    """p against the best other line, over clips and seeds (see `P_SEEDS`); None where it was not tested."""
     return None if line.rival is None or line.rival.paired is None else line.rival.paired.p_seeds
 
 
@@ -84,6 +88,7 @@ def rival_notes(of: Sequence[Line]) -> list[str]:
 
 
 def minutes(line: Line) -> str:
+    """Wall time of a run in minutes: mean and interval over seeds."""
     return written(line.value(lambda row: None if row.wall_s is None else row.wall_s / 60), 1)
 
 

@@ -39,6 +39,8 @@ Verdict = Literal["better", "worse", "same predictions", "no change seen", "cann
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
+    """One metric of a cell or arm on both sides, and whether it changed by more than noise."""
+
     metric: str
     """With its unit, which the others are in."""
     before: Estimate
@@ -88,6 +90,8 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
+    """What changed from one set of results to another."""
+
     before: str
     after: str
     dataset: str | None

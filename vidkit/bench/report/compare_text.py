@@ -14,6 +14,7 @@ MOST_SETTINGS = 4
 
 
 def title(found: Comparison) -> str:
+    """The heading of the table, with the dataset where there is one."""
     return f"What changed from A to B, dataset {found.dataset}" if found.dataset else "What changed from A to B"
 
 
@@ -111,6 +112,7 @@ def _listed(names: Sequence[str], what: str, whole: int) -> str:
 
 
 def markdown(found: Comparison) -> str:
+    """Heading, table and notes as Markdown."""
     columns, texts = table(found)
     text = [
         f"## {title(found)}",

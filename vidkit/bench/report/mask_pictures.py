@@ -34,6 +34,7 @@ class Picture:
 
     @property
     def uri(self) -> str:
+        """The PNG as an address that a page can hold; without bytes where there is none."""
         return "data:image/png;base64," + base64.b64encode(self.png or b"").decode()
 
     def __repr__(self) -> str:

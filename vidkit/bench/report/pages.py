@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
+    """The head of a table's column, and how its cells look."""
+
     name: str
     look: str = ""
     """Classes of the style sheet: right, quoted, status, long."""
@@ -30,6 +32,8 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """One text of a table; `bad` makes it stand out."""
+
     text: str
     bad: bool = False
     more: str = ""
@@ -38,6 +42,8 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
+    """Rows of cells, each as long as `columns`."""
+
     name: str
     caption: str
     columns: tuple[Column, ...]
@@ -58,6 +64,8 @@ class Figure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
+    """A part of the page under its own heading, in the order of the fields."""
+
     title: str
     before: tuple[str, ...] = ()
     """Sentences."""

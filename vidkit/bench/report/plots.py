@@ -23,6 +23,8 @@ _MEAN, _SEED, _CHANCE = "#0072b2", "#d55e00", "#6b6b6b"
 
 @dataclass(frozen=True, slots=True)
 class Point:
+    """A place on the x axis, and a mean with its interval above it."""
+
     x: float
     y: Estimate
 

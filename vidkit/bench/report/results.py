@@ -38,10 +38,12 @@ class Line:
 
     @property
     def group(self) -> str:
+        """What its runs have in common; see `Planned.group`."""
         return self.first.group
 
     @property
     def recipe(self) -> str:
+        """Its recipe's name; "unknown" in rows that do not say it."""
         return self.first.recipe or "unknown"
 
     @property
@@ -64,6 +66,7 @@ class Line:
         return estimate([100 * row.metrics[name] for row in self.rows if name in row.metrics])
 
     def value(self, of: Callable[[Row], float | None]) -> Estimate | None:
+        """`of` each row, in its own unit; None where no row has it."""
         return estimate([value for value in map(of, self.rows) if value is not None])
 
     def by_seed(self, measure: Measure) -> dict[int, float]:
@@ -75,6 +78,7 @@ class Line:
         }
 
     def over_seeds(self, measure: Measure) -> Estimate | None:
+        """`by_seed` as mean and interval; None where no row has the measure."""
         return estimate([*self.by_seed(measure).values()])
 
 

@@ -54,6 +54,7 @@ def write_rows(folder: Path, rows: Iterable[Row]) -> None:
 
 
 def line_of(row: Row) -> str:
+    """The row as a line of results.jsonl, its end included."""
     return json.dumps(to_plain(row), ensure_ascii=False) + "\n"
 
 

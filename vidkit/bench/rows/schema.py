@@ -32,6 +32,7 @@ class PaperFigures:
 
     @property
     def name(self) -> str:
+        """Table and row: "1a.3", for example."""
         return f"{self.table}.{self.row}"
 
 
@@ -164,6 +165,7 @@ class Row:
 
     @property
     def wall_s(self) -> float | None:
+        """Seconds in all; None where no time was taken."""
         return sum(self.seconds.values()) if self.seconds else None
 
 

@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import torch
 
+from vidkit.bench.ablate.journal import Tell
 from vidkit.bench.rows.specs import META
 from vidkit.bench.studies.parts import Part, write_part
 from vidkit.bench.studies.work import Arm, ArmConfig, ArmPlan, FewshotSettings, Work, arm, seeded
@@ -89,6 +90,8 @@ ARMS: dict[str, Kind] = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan(ArmPlan):
+    """The arms, and what all of them share: clips, class split, test episodes, meta-train part."""
+
     clips: LabelledClips
     split: ClassSplit
     episodes: EpisodeList
@@ -219,7 +222,7 @@ def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:
         **(_network_inputs(work, plan, init, pixels) if pixels else {}),
         published=plan.episodes,
         device=choose_device(None),
-        report=None if work.quiet else _reporter(),
+        report=None if work.quiet else _reporter(work.tell),
     )
     (row,) = result.rows
     return {
@@ -286,11 +289,9 @@ def _network_inputs(
     return {"encoder": encoder, "pixels": pixels}
 
 
-def _reporter() -> Callable[[str, int, int, float], None]:
-    import sys
-
+def _reporter(tell: Tell) -> Callable[[str, int, int, float], None]:
     def report(name: str, step: int, steps: int, loss: float) -> None:
         if step == steps or step % max(1, steps // 5) < max(1, steps // 100):
-            print(f"{name}: step {step:,} of {steps:,}, loss {loss:.3f}", file=sys.stderr)
+            tell(f"{name}: step {step:,} of {steps:,}, loss {loss:.3f}")
 
     return report

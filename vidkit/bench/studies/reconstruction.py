@@ -66,15 +66,19 @@ class Scores:
 
     @property
     def psnr(self) -> npt.NDArray[np.float64]:
+        """(n,), in dB: -10 log10 of the mean squared error, since pixel values reach from 0 to 1."""
         return -10 * np.log10(self.mse_pixels)
 
     def by_name(self) -> dict[str, npt.NDArray[np.float64]]:
+        """Each figure (n,) under the name that rows have for it."""
         found = {"psnr": self.psnr, "mse_pixels": self.mse_pixels}
         return found if self.loss is None else {**found, "loss": self.loss}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Plan(ArmPlan):
+    """The arms, and the folders of the two parts, which are datasets."""
+
     larger: Path
     small: Path
 

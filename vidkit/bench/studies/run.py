@@ -67,7 +67,8 @@ def run(
     """Run what has no result yet, and write the report. Returns the rows of these arms, in their order.
 
     Args:
-        tell: called with a line of text when an arm begins and ends.
+        tell: called with a line of text when an arm begins and ends, and now and then in one that trains a
+            few-shot learner, unless `quiet`.
 
     Raises:
         ConfigError: `out` holds results and `resume` is off, or results of another study, dataset or settings; a
@@ -88,6 +89,7 @@ def run(
             settings=todo.settings,
             seeds=todo.seeds,
             quiet=quiet,
+            tell=tell,
         )
         prepare, run_arm = RUNNERS[todo.study]
         before = read_plan(out)

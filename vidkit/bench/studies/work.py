@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vidkit.bench.ablate.attempts import pretrained
+from vidkit.bench.ablate.journal import Tell
 from vidkit.bench.rows.schema import Planned, StudyArm
 from vidkit.bench.rows.specs import STUDIES
 from vidkit.data.dataset import read_facts
@@ -50,6 +51,14 @@ class FewshotSettings:
         self.config("proto", 0)  # which checks the values
 
     def config(self, learner: Learner, seed: int, tune: int = 0) -> FewshotConfig:
+        """The settings of one arm: these, with its learner and seed.
+
+        Args:
+            tune: last blocks of the encoder that go on learning, as in `FewshotConfig`.
+
+        Raises:
+            ConfigError: values that no learner can have.
+        """
         return FewshotConfig(**asdict(self), learners=(learner,), seeds=(seed,), tune=tune)
 
 
@@ -65,6 +74,7 @@ class Settings:
 
 
 def settings_of(recipe: Recipe) -> Settings:
+    """A recipe as the settings of a study, with few-shot episodes as they are by default."""
     return Settings(about=recipe.about, pretrain=recipe.pretrain, finetune=recipe.finetune, test=recipe.test)
 
 
@@ -94,6 +104,8 @@ class ArmConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Arm:
+    """An arm with one seed: what is known before it runs, and its settings."""
+
     planned: Planned
     config: ArmConfig
 
@@ -104,6 +116,7 @@ class Arm:
 
 
 def arm(config: ArmConfig, recipe: str) -> Arm:
+    """The arm of these settings, with its hash and what the study's table says of it."""
     spec = STUDIES[config.study]
     of_study = StudyArm(
         study=config.study,
@@ -158,6 +171,8 @@ class Work:
     settings: Settings
     seeds: tuple[int, ...]
     quiet: bool = False
+    tell: Tell = lambda words: None
+    """Called with a line of text now and then in an arm that trains."""
     failed: dict[str, str] = field(default_factory=dict)
     """See `attempts.pretrained`."""
 
@@ -182,6 +197,7 @@ class Work:
 
 
 def seeded(config: PretrainConfig, seed: int, epochs: int | None = None) -> PretrainConfig:
+    """The same pre-training with another seed, and other epochs if they are given."""
     optim = config.optim if epochs is None else replace(config.optim, epochs=epochs)
     return replace(config, seed=seed, optim=optim)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidkit.cli.bench.asked import Asked, check_changes, say_stopped
+from vidkit.cli.bench.asked import Asked, check_changes, say, say_stopped
 from vidkit.cli.options import Json
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
@@ -253,7 +253,7 @@ def _wanted(asked: Asked, recipe: Recipe) -> tuple[Wanted, ...]:
 def _run(asked: Asked, jobs: Sequence[Job]) -> int:
     from rich.markup import escape
 
-    from vidkit.bench.ablate.journal import check_free, failures, say
+    from vidkit.bench.ablate.journal import check_free, failures
     from vidkit.bench.ablate.run import Ablation, run
     from vidkit.bench.report.table import plain, read_results
     from vidkit.bench.rows.files import RESULTS

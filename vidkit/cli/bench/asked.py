@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
+    """The options of `vidkit ablate`, read and checked one by one."""
+
     data: Path | None
     out: Path
     grid: Grid
@@ -45,6 +47,11 @@ def check_changes(changes: Sequence[str], decided: Mapping[str, str]) -> None:
         for name, instead in decided.items():
             if key == name or (name.endswith(".") and key.startswith(name)):
                 raise ConfigError(f"{key} has no effect here", field="--set", hint=f"use {instead}")
+
+
+def say(words: str) -> None:
+    """On stderr, as the commands tell how far they are."""
+    print(words, file=sys.stderr)
 
 
 def say_stopped(what: str) -> None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkit.cli.bench.asked import Asked, check_changes, say_stopped
+from vidkit.cli.bench.asked import Asked, check_changes, say, say_stopped
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
@@ -57,7 +57,7 @@ def run(asked: Asked, study: Study) -> int:
         return show_arms(asked, study, name, settings)
     from rich.markup import escape
 
-    from vidkit.bench.ablate.journal import check_free, failures, say
+    from vidkit.bench.ablate.journal import check_free, failures
     from vidkit.bench.report.table import plain, read_results
     from vidkit.bench.rows.specs import SEEDS
     from vidkit.bench.studies import run as studies

@@ -9,7 +9,7 @@ from vidkit.errors import ConfigError
 
 
 def default_split(data: Path) -> str:
-    """ "val", or "test" where only that one has clips."""
+    """The split to use where none is named: "val", or "test" where only that one has clips."""
     from vidkit.data.dataset import open_dataset
 
     counts = open_dataset(data).facts["splits"]

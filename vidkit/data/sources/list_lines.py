@@ -22,6 +22,8 @@ EXPECTED = "is no video path with whole numbers after it"
 
 
 class ListLine(NamedTuple):
+    """A line of a list file, taken apart."""
+
     row: int
     path: str | None
     """None: the line is no path with labels."""

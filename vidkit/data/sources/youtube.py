@@ -23,6 +23,8 @@ _CONTAINERS = frozenset({"videos", "video", "clips", "data", "compress", "replac
 
 
 class ClipName(NamedTuple):
+    """A Kinetics file name, taken apart."""
+
     youtube_id: str
     times: str | None
     """"000012_000022", or None for a bare id."""
@@ -74,6 +76,7 @@ def is_clip_name(path: str) -> bool:
 
 
 def is_youtube_id(text: str) -> bool:
+    """Whether all of `text` has the form of an id: 11 of its characters."""
     return _ID.fullmatch(text) is not None
 
 
@@ -99,6 +102,7 @@ class Folders:
         self._cache: dict[str, Folder] = {}
 
     def of(self, path: str) -> Folder:
+        """What the folder of the file `path` says; `path` is relative to the source's folder."""
         folder = path.rpartition("/")[0]
         known = self._cache.get(folder)
         if known is None:

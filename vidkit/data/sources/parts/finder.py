@@ -45,6 +45,7 @@ class PathFinder:
 
     @classmethod
     def of(cls, index: FileIndex, folder: Path) -> PathFinder:
+        """A finder over the videos of `index`, which was made of `folder`."""
         made = cls(index, os.path.abspath(folder))
         made._exact = {path: i for i, path in enumerate(index.videos)}
         return made

@@ -32,6 +32,8 @@ _PROSE = frozenset({"readme", "license", "licence", "copying", "citation", "chan
 
 @dataclass(frozen=True, slots=True)
 class AnnotationFile:
+    """A file that could hold annotations; nothing of it was read yet."""
+
     path: Path
     shown: str
     """Name in reports and messages: the same wherever the dataset lies."""
@@ -43,6 +45,7 @@ class AnnotationFile:
 
     @property
     def ending(self) -> str:
+        """In lower case with its dot; empty where there is none."""
         return self.path.suffix.lower()
 
 
