@@ -15,7 +15,7 @@ from tests.train import small
 from vidkit.bench.report import table as report
 from vidkit.bench.rows.schema import Row
 from vidkit.bench.studies import meta as study_meta
-from vidkit.bench.studies.work import FewshotSettings
+from vidkit.bench.studies.work import FewshotSettings, Work
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.fewshot.episodes.labelled import open_labelled
 from vidkit.fewshot.episodes.lists import read_episodes
@@ -162,3 +162,27 @@ def test_a_pretraining_that_fails_leaves_arms_without_it(
     results = report.read_results([tmp_path])
     against = {row[0]: row[4] for row in report.table(report.lines(results), brief=True)[1]}
     assert set(against.values()) <= {"–", "failed: diverged", f"failed: {text}", "ok"}
+
+
+def test_how_far_an_arm_is_goes_to_the_caller(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told: list[str] = []
+    asked = studies.todo("meta", data, tmp_path)
+    work = Work(
+        data=data,
+        out=tmp_path,
+        split=asked.split,
+        recipe=asked.recipe,
+        settings=asked.settings,
+        seeds=(0,),
+        tell=told.append,
+    )
+    plan = study_meta.prepare(work)
+    one = next(one for one in plan.arms if one.config.arm == "mann, pixels")
+    study_meta.run(work, plan, one)
+    # four steps of training: each is told, the last one too
+    assert [words.partition(", loss ")[0] for words in told] == [f"mann: step {n} of 4" for n in (1, 2, 3, 4)]
+    assert "step" not in "".join(capsys.readouterr())
+    study_meta.run(replace(work, quiet=True), plan, one)
+    assert len(told) == 4
