@@ -178,7 +178,6 @@ def test_how_far_an_arm_is_goes_to_the_caller(
         seeds=(0,),
         tell=told.append,
     )
-    (tmp_path / "features").mkdir()  # in a whole study the arms before have made it
     plan = study_meta.prepare(work)
     one = next(one for one in plan.arms if one.config.arm == "mann, pixels")
     study_meta.run(work, plan, one)

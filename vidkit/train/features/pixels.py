@@ -16,6 +16,7 @@ from torch import Tensor
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.train.features.extract import Source, chosen_splits, write
 from vidkit.train.features.readout import Reading
+from vidkit.train.files import check_place
 
 #: Frames and side that are read, and times and places that they are averaged to.
 FRAMES, SIDE, TIMES, PLACES = 8, 32, 4, 8
@@ -45,6 +46,7 @@ def run(
     Raises:
         ConfigError, DatasetError, TrainingError: as `extract.run`.
     """
+    check_place(out, "features")
     source = Source(
         read=lambda video: [pixel_features(video)],
         readings=(READING,),
