@@ -64,7 +64,7 @@ ROOMS = (
     ("vidkit.train.probe",),
     ("vidkit.train.pretrain",),
     ("vidkit.fewshot.episodes",),
-    ("vidkit.fewshot.inputs",),
+    ("vidkit.fewshot.inputs", "vidkit.fewshot.matchers"),
     ("vidkit.fewshot.learners",),
     ("vidkit.fewshot.selftest",),
     ("vidkit.fewshot",),

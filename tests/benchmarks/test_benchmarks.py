@@ -91,6 +91,14 @@ def test_full_composite(tmp_path: Path) -> None:
     assert "| classes | 518 | 518 |" in printed
 
 
+def test_bench_matchers(tmp_path: Path) -> None:
+    found, printed = run("bench_matchers", tmp_path)
+    assert {(one["learner"], one["shot"]) for one in found["runs"]} >= {("otam", 1), ("otam", 5), ("trx", 5)}
+    assert all(one["episodes"] == 40 for one in found["runs"])
+    assert found["over_limit"] == []
+    assert "| otam |" in printed
+
+
 def test_contenders_take_turns() -> None:
     order: list[str] = []
 

@@ -20,7 +20,7 @@ from vidkit.data.sources.parts.classes import ClassLookup
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import SOURCE_KINDS, SPLIT_NAMES, DatasetSpec
 
-SIZES = {"kinetics400": 400, "minikinetics200": 200, "ssv2": 174, "tinyvirat26": 26}
+SIZES = {"kinetics400": 400, "minikinetics200": 200, "ssv2": 174, "tinyvirat26": 26, "ucf101": 101, "hmdb51": 51}
 
 
 @pytest.mark.parametrize(("name", "size"), SIZES.items())
@@ -37,7 +37,7 @@ def test_every_list_has_a_size_here() -> None:
 
 
 def test_orders() -> None:
-    for name in ("kinetics400", "minikinetics200", "ssv2"):
+    for name in ("kinetics400", "minikinetics200", "ssv2", "ucf101", "hmdb51"):
         assert list(class_list(name).names) == sorted(class_list(name).names)
     assert class_list("tinyvirat26").names[0] == "Opening"  # class_map.json's own order, not the alphabet's
     assert class_list("tinyvirat26").ids["activity_walking"] == 14
@@ -69,7 +69,18 @@ def test_unknown_class_list_names_the_closest() -> None:
 
 
 def test_shipped_specs_go_through_the_real_parser() -> None:
-    assert spec_names() == ("composite-518", "demo", "k400", "minikinetics-200", "motions", "ssv2", "tinyvirat")
+    assert spec_names() == (
+        "composite-518",
+        "demo",
+        "hmdb51",
+        "hmdb51-all",
+        "k400",
+        "minikinetics-200",
+        "motions",
+        "ssv2",
+        "tinyvirat",
+        "ucf101",
+    )
     for name in spec_names():
         spec = load_spec(name)
         assert spec.name == name

@@ -27,7 +27,8 @@ from vidkit.settings.model import ClassifierConfig, DecoderConfig, MaskConfig, V
 from vidkit.train.inference import views_of
 
 VIT = ViTConfig(frames=2, size=16, patch=8, width=16, depth=3, heads=2, mlp_ratio=2.0)
-TUNED = ("proto", "mann", "blackbox", "maml")
+#: All that can be tuned but "trx", which needs two steps; these encoders have one.
+TUNED = ("proto", "cosine", "mann", "blackbox", "maml")
 
 SMALL: dict[str, Any] = {
     "way": 3,

@@ -96,8 +96,13 @@ Query = Annotated[
     ),
 ]
 SharedGroups = Annotated[
-    bool,
-    typer.Option("--allow-shared-groups", help="Let one video be in support and query.", rich_help_panel=_EPISODES),
+    bool | None,
+    typer.Option(
+        "--allow-shared-groups/--no-shared-groups",
+        help="Let one video be in support and query; by default no, or as the benchmark has it.",
+        show_default=False,
+        rich_help_panel=_EPISODES,
+    ),
 ]
 
 _CLASSES = "Classes and clips"
@@ -117,6 +122,26 @@ ClassSplit = Annotated[
     typer.Option(
         metavar="FILE",
         help="Take the choice of classes from a file.",
+        show_default=False,
+        rich_help_panel=_CLASSES,
+    ),
+]
+Benchmark = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Classes and protocol of kinetics100-cmn, ssv2-small-cmn, ssv2-full-otam, hmdb51-arn or ucf101-arn: "
+        "5-way, 10,000 episodes of one query a class.",
+        show_default=False,
+        rich_help_panel=_CLASSES,
+    ),
+]
+ClipLists = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--clips",
+        metavar="FILE",
+        help="Only clips that this list names, one a line; may be repeated.",
         show_default=False,
         rich_help_panel=_CLASSES,
     ),

@@ -54,6 +54,8 @@ _CLASS_LISTS: dict[str, tuple[str, str, str | None]] = {
     "minikinetics200": ("kinetics400.csv", "name", "minikinetics200"),
     "ssv2": ("ssv2.csv", "template", None),
     "tinyvirat26": ("tinyvirat26.csv", "name", None),
+    "ucf101": ("ucf101.csv", "name", None),
+    "hmdb51": ("hmdb51.csv", "name", None),
 }
 
 
@@ -75,7 +77,8 @@ def class_list_names() -> tuple[str, ...]:
 
 @functools.cache
 def class_list(name: str) -> ClassList:
-    """A published class list by name: kinetics400, minikinetics200, ssv2 or tinyvirat26.
+    """A published class list by name: kinetics400, minikinetics200, ssv2, tinyvirat26, ucf101 or
+    hmdb51.
 
     Raises:
         ConfigError: there is no list of that name.

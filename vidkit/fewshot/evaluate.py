@@ -23,15 +23,15 @@ from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.draw import draw_episodes, draw_sequences
 from vidkit.fewshot.episodes.labelled import LabelledClips
 from vidkit.fewshot.episodes.lists import EpisodeList
-from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings, episode_pool
+from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings, UnusableClass, episode_pool
 from vidkit.fewshot.inputs.encoder import Encoder
 from vidkit.fewshot.inputs.features import ClipFeatures
-from vidkit.fewshot.inputs.maps import Map, reducer, standardiser, through
+from vidkit.fewshot.inputs.maps import Map, Steps, reducer, standardiser, through
 from vidkit.fewshot.inputs.pixels import ClipPixels
 from vidkit.fewshot.inputs.sources import check_given, source_of
 from vidkit.fewshot.learners.finetune import run_episodes
 from vidkit.fewshot.learners.recurrent import MannLearner, sequence_pool, stack_sequences
-from vidkit.fewshot.learners.table import LEARNERS, NETWORKS, needs_training
+from vidkit.fewshot.learners.table import LEARNERS, Kind, kind_of, needs_training
 from vidkit.fewshot.learners.training import EpisodeRows, Pool, Report, TunableLearner, predict_all, stack
 from vidkit.fewshot.learners.tuned import tune
 from vidkit.fewshot.results import (
@@ -74,17 +74,12 @@ class _Given:
     """What is the same for all learners and seeds."""
 
     config: FewshotConfig
-    plain: _Inputs | None
-    reduced: _Inputs | None
+    inputs: dict[Kind, _Inputs]
+    """What the learners see."""
     encoder: Encoder | None
     pixels: ClipPixels | None
     device: torch.device
     report: Report | None
-
-    def inputs(self, name: Learner) -> _Inputs:
-        found = self.reduced if name in NETWORKS else self.plain
-        assert found is not None, "checked before"
-        return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -106,6 +101,8 @@ def evaluate(
     published: EpisodeList | None = None,
     encoder: Encoder | None = None,
     pixels: ClipPixels | None = None,
+    benchmark: str | None = None,
+    departures: Sequence[str] = (),
     device: str | torch.device = "cpu",
     report: Report | None = None,
     done: Callable[[Row], None] | None = None,
@@ -118,6 +115,7 @@ def evaluate(
             training alone.
         encoder: for "finetune", for "scratch", which has its shape alone, and with `tune`: that of `features`.
         pixels: the clips of `pixels.meta_splits_needed`, as the encoder looks at them; for the same.
+        benchmark, departures: what the rows say of these.
         done: called with each row.
 
     Raises:
@@ -132,11 +130,10 @@ def evaluate(
         config = replace(config, instances=_instances(clips, split, config))
     check(clips, split, config)
     place = torch.device(device)
-    plain, reduced, standardised = _inputs(clips, features, split, config, place)
+    inputs, standardised = _inputs(clips, features, split, config, place)
     given = _Given(
         config=config,
-        plain=plain,
-        reduced=reduced,
+        inputs=inputs,
         encoder=encoder,
         pixels=pixels,
         device=place,
@@ -153,6 +150,8 @@ def evaluate(
         "label_map_sha256": clips.label_map_sha256,
         "class_split_sha256": split.sha256,
         "episodes_sha256": None if published is None else published.sha256,
+        "benchmark": benchmark,
+        "departures": tuple(departures),
         "versions": versions(),
     }
     rows: list[Row] = []
@@ -192,11 +191,14 @@ def evaluate(
 
 def check(
     clips: LabelledClips, split: ClassSplit, config: FewshotConfig, *, published: EpisodeList | None = None
-) -> None:
+) -> tuple[UnusableClass, ...]:
     """Whether the dataset has the episodes and sequences that the settings ask for; needs no features.
 
     Args:
         published: as for `evaluate`.
+
+    Returns:
+        Meta-test classes that no episode can have.
 
     Raises:
         ConfigError: it has not.
@@ -213,6 +215,7 @@ def check(
         for pool in (test, train):
             if pool is not None:
                 sequence_pool(pool, instances)
+    return test.unusable
 
 
 def _inputs(
@@ -221,25 +224,31 @@ def _inputs(
     split: ClassSplit,
     config: FewshotConfig,
     device: torch.device,
-) -> tuple[_Inputs | None, _Inputs | None, bool]:
-    """Those of most learners, those of networks, and whether they are standardised."""
+) -> tuple[dict[Kind, _Inputs], bool]:
+    """What each kind of learner sees, and whether it is standardised."""
     if features is None:
-        return None, None, False
-    standard = standardiser(features.flat, clips, split)
-    maps: tuple[Map, ...] = () if standard is None else (standard,)
-    table = through(maps, torch.from_numpy(features.flat))
-    plain = _Inputs(table.to(device), maps)
-    if NETWORKS.isdisjoint(config.learners) or not 0 < config.reduce < table.shape[1]:
-        return plain, plain, standard is not None
-    fewer = reducer(table.numpy(), clips, split, config.reduce)
-    return plain, _Inputs(fewer(table).to(device), (*maps, fewer)), standard is not None
+        return {}, False
+    standard = standardiser(features.flat, clips, split, scale=config.standardise)
+    first: tuple[Map, ...] = () if standard is None else (standard,)
+    vectors = through(first, torch.from_numpy(features.flat))
+    found: dict[Kind, _Inputs] = {}
+    for kind in {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}:
+        maps, table = first, vectors
+        if "step" in kind:
+            steps = Steps(features.array.shape[1])
+            maps, table = (*maps, steps), steps(table)
+        if "few" in kind and 0 < config.reduce < table.shape[-1]:
+            fewer = reducer(table.numpy(), clips, split, config.reduce)
+            maps, table = (*maps, fewer), fewer(table)
+        found[kind] = _Inputs(table.to(device), maps)
+    return found, standard is not None and config.standardise
 
 
 def _test_learner(
     name: Learner, given: _Given, drawn: EpisodeRows, test: Pool, train: Pool | None, val: Pool | None, seed: int
 ) -> _Tested:
     """A learner on features."""
-    config, inputs = given.config, given.inputs(name)
+    config, inputs = given.config, given.inputs[kind_of(name)]
     learner, table = LEARNERS[name](config), inputs.table
     training = learner.fit(table, train, val, seed, given.report)
     if config.tune:

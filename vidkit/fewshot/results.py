@@ -88,6 +88,10 @@ class Row:
     tune: int | Literal["all"] = 0
     """Blocks of the encoder that learned with the learner; "all": the tokenizer too, as "finetune" and "scratch" do
     in each episode. 0: frozen."""
+    benchmark: str | None = None
+    """The benchmark that gave the classes."""
+    departures: tuple[str, ...] = ()
+    """In what the test is not the benchmark's; with any, the accuracy cannot stand beside published ones."""
     interval: str = INTERVAL
 
 

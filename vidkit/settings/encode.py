@@ -12,7 +12,7 @@ from vidkit.errors import ConfigError
 Fit = Literal["crop", "short-side"]
 Rule = Literal["single", "label-set", "multi-hot"]
 SPLIT_NAMES = ("train", "val", "test")
-SOURCE_KINDS = ("kinetics", "minikinetics", "ssv2", "tinyvirat", "listfile", "folders")
+SOURCE_KINDS = ("kinetics", "minikinetics", "ssv2", "tinyvirat", "ucf101", "hmdb51", "listfile", "folders")
 
 
 class Faults:
@@ -88,8 +88,8 @@ class SourceSpec:
     kind: str
     """A reader in `vidkit.data.sources.READERS`."""
     classes: str | None = None
-    """A published list (kinetics400, minikinetics200, ssv2, tinyvirat26), or a text file beside the spec with
-    one name a line. None: the names of the class folders, sorted (kind "folders" only)."""
+    """A published list (kinetics400, minikinetics200, ssv2, tinyvirat26, ucf101, hmdb51), or a text file
+    beside the spec with one name a line. None: the names of the class folders, sorted (kind "folders" only)."""
     class_names: tuple[str, ...] = ()
     """The names themselves where `classes` is no published list, so that a spec is whole without its files."""
     multi_label: bool = False
@@ -97,7 +97,8 @@ class SourceSpec:
     splits: Mapping[str, str] = field(default_factory=lambda: {s: s for s in SPLIT_NAMES})
     """Their split -> ours. Splits that are not named are not planned, and the report counts them."""
     version: str | None = None
-    """Which release, where the source has several on disk (TinyVIRAT "v1" or "v2"); None: what is found."""
+    """Which release, where the source has several on disk (TinyVIRAT "v1" or "v2"), or which of its official
+    divisions (UCF101 and HMDB51, "1" to "3"); None: what is found."""
     required: bool = True
     """Whether the dataset can be built without this source."""
     sidecar: str | None = None

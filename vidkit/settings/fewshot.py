@@ -7,14 +7,30 @@ from typing import Literal, get_args
 
 from vidkit.settings.encode import Faults
 
-Learner = Literal["proto", "nn", "linear", "mann", "blackbox", "maml", "finetune", "scratch"]
+Learner = Literal[
+    "proto",
+    "nn",
+    "linear",
+    "simpleshot",
+    "cosine",
+    "diagonal",
+    "chamfer",
+    "otam",
+    "baseline++",
+    "trx",
+    "mann",
+    "blackbox",
+    "maml",
+    "finetune",
+    "scratch",
+]
 LEARNERS: tuple[Learner, ...] = get_args(Learner)
 
 #: Learners that train a whole network on the support of each test episode. All others learn from features.
 PIXEL_LEARNERS: frozenset[Learner] = frozenset({"finetune", "scratch"})
 
 #: Learners whose encoder can be trained with them on episodes of meta-train.
-TUNABLE: frozenset[Learner] = frozenset({"proto", "mann", "blackbox", "maml"})
+TUNABLE: frozenset[Learner] = frozenset({"proto", "cosine", "trx", "mann", "blackbox", "maml"})
 
 #: Value of `tune`: the whole encoder learns.
 ALL_BLOCKS = -1
@@ -46,9 +62,13 @@ class FewshotConfig:
     """Width of a linear projection that "proto" learns on meta-train; 0: distances in the features themselves."""
     ridge: float = 1.0
     """Penalty of "linear" as a multiple of the mean squared norm of the centred support features."""
+    standardise: bool = True
+    """Whether each number of a feature is divided by its deviation over meta-train clips; its mean there is taken
+    away either way. SimpleShot was published without."""
     reduce: int = 64
     """Principal components of meta-train that learners with networks see instead of longer features: with few clips
-    to learn from, each further input is one more to learn to ignore. 0: the features themselves."""
+    to learn from, each further input is one more to learn to ignore. Of a clip as a sequence these are those
+    of its steps. 0: the features themselves."""
     steps: int = 600
     """Training steps of the learners that train."""
     batch: int = 16
@@ -60,7 +80,8 @@ class FewshotConfig:
     val_episodes: int = 100
     """Meta-val episodes that choose among ten states of the training."""
     hidden: int = 128
-    """Width of the LSTM of "mann", of each of the two of "blackbox", and of the hidden layer of "maml"."""
+    """Width of the LSTM of "mann", of each of the two of "blackbox", of the hidden layer of "maml", and of the keys
+    and values of "trx" (published: 1152)."""
     slots: int = 64
     """Rows of the MANN's memory."""
     width: int = 40
@@ -68,9 +89,9 @@ class FewshotConfig:
     reads: int = 4
     """Read heads."""
     tune: int = 0
-    """Blocks of the encoder, from the last, that go on learning with "proto", "mann", "blackbox" and "maml" on
-    episodes of meta-train, once these have learned from its features. `ALL_BLOCKS`: the tokenizer too. 0: it is
-    frozen."""
+    """Blocks of the encoder, from the last, that go on learning with "proto", "cosine", "trx", "mann", "blackbox"
+    and "maml" on episodes of meta-train, once these have learned from its features. `ALL_BLOCKS`: the tokenizer
+    too. 0: it is frozen."""
     tune_steps: int = 200
     """Steps of this. With 0 the encoder stays as it was."""
     tune_batch: int = 1

@@ -33,6 +33,8 @@ class DataConfig:
     """Clips with a crop each from one decode (Hoffer et al. 2020). They share a step's `batch_size`."""
     label_fraction: float | None = None
     """About this share of each class's labelled clips; None: all clips."""
+    classes: tuple[str, ...] = ()
+    """Only clips of these, such as the meta-train classes of a few-shot benchmark; empty: of all."""
     cache: Cache = "none"
     workers: int = 2
     """Loader processes of each training process; 0: the training process reads."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,13 +53,20 @@ class Predictions:
 
 
 def open_test_split(
-    data: Path, split: str, vit: ViTConfig, views: ViewConfig, *, label_fraction: float | None = None, seed: int = 0
+    data: Path,
+    split: str,
+    vit: ViTConfig,
+    views: ViewConfig,
+    *,
+    label_fraction: float | None = None,
+    seed: int = 0,
+    classes: Sequence[str] = (),
 ) -> ClipDataset:
     """
     Raises:
         DatasetError: clips of the split have no label.
     """
-    dataset = open_views(data, split, vit, views, label_fraction=label_fraction, seed=seed)
+    dataset = open_views(data, split, vit, views, label_fraction=label_fraction, seed=seed, classes=classes)
     if dataset.unlabelled:
         raise DatasetError(
             f"{dataset.unlabelled:,} of {len(dataset):,} clips of split {split!r} have no label",

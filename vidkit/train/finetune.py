@@ -148,7 +148,7 @@ def _validation(config: FinetuneConfig, data: Path, vit: ViTConfig, accelerate: 
     """(the loop's `validate`, what to call at the end)."""
     if config.val_split is None:
         return None, lambda: None
-    dataset = open_test_split(data, config.val_split, vit, config.views)
+    dataset = open_test_split(data, config.val_split, vit, config.views, classes=config.data.classes)
     loader = ClipLoader(
         dataset,
         batch_size=config.views.batch_size,

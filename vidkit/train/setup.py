@@ -41,6 +41,7 @@ def open_clips(
         repeats=config.repeats,
         seed=seed,
         label_fraction=label_fraction,
+        classes=config.classes,
         decoder=config.decoder,
     )
 
@@ -76,6 +77,8 @@ def begin(
         folder.begin(kind, config, facts, resume=resume)
     accelerate.wait_for_everyone()
     facts |= {"stride": config.data.stride, "mode": config.data.mode}
+    if config.data.classes:
+        facts["trained_classes"] = list(config.data.classes)
     return Begun(folder, facts, resume and folder.last.exists())
 
 

@@ -13,6 +13,7 @@ from tests.cli import typed
 from tests.fewshot.episodes.made import alone, clip, of_class, write
 from vidkit.cli.fewshot import episodes as command
 from vidkit.errors import ConfigError, DatasetError
+from vidkit.fewshot.episodes.benchmarks import benchmark
 from vidkit.fewshot.episodes.class_split import split_classes, write_class_split
 from vidkit.fewshot.episodes.draw import open_labelled
 from vidkit.fewshot.episodes.lists import read_episodes
@@ -29,6 +30,8 @@ DEFAULTS: dict[str, Any] = {
     "shares": "0.4,0.1,0.5",
     "class_split": None,
     "splits": None,
+    "benchmark": None,
+    "clip_lists": None,
     "allow_shared_groups": False,
     "as_json": False,
 }
@@ -158,3 +161,38 @@ def test_the_command_line_passes_everything_on(
     assert err.startswith(
         "vidkit: field 'way': 99-way episodes need 99 classes with 16 clips (1 support, 15 query)"
     )
+
+
+def test_a_benchmark_brings_its_protocol(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    known = benchmark("hmdb51-arn")
+    names = [name for part in ("train", "val", "test") for name in known.classes[part]]
+    # two clips a class, both of one film: the field's rule lets them meet
+    data = write(tmp_path / "data", [row for name in names for row in of_class(name, [(name, 2)])])
+    given: dict[str, Any] = {"way": None, "query": None, "episodes": None, "shares": None, "benchmark": known.name}
+    given |= {"allow_shared_groups": None}
+    assert run(data, **given, as_json=True) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [facts[name] for name in ("way", "shot", "query", "episodes")] == [5, 1, 1, 10_000]
+    assert (facts["benchmark"], facts["allow_shared_groups"], facts["usable"]) == (known.name, True, 10)
+    assert "meta-test has 20 clips; 1,292 were listed" in facts["departures"]
+    assert run(data, **given | {"episodes": 20}) == 0
+    text = capsys.readouterr().out
+    assert "not hmdb51-arn as published, so figures cannot stand beside the field's:\n- meta-train has 62" in text
+    assert "- episodes is 20; the benchmark has 10,000" in text
+    assert "classes: meta-train 31, meta-val 10, meta-test 10 (hmdb51-arn, sha256 " in text
+    assert "one video may be in support and query, as in the field" in text
+    with pytest.raises(ConfigError, match="in meta-test of 'few' 0 of 10 qualify"):
+        run(data, **given | {"allow_shared_groups": False})
+    with pytest.raises(ConfigError, match=r"--benchmark brings its own classes; --shares, --split-seed cannot"):
+        run(data, **given | {"shares": "1,0,0", "split_seed": 3})
+
+
+def test_only_listed_clips_are_drawn(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = open_labelled(data)
+    some = [rows.clip_id[i].as_py() for i in range(len(rows)) if i % 2]
+    (tmp_path / "clips.txt").write_text("\n".join([*some, "nowhere/x.mp4"]))
+    assert run(data, query=1, clip_lists=[tmp_path / "clips.txt"], out=tmp_path / "list.jsonl") == 0
+    assert "1 of the 37 clips listed are not in 'few': 'x'" in capsys.readouterr().out
+    used = {int(i) for e in read_episodes(tmp_path / "list.jsonl", data).episodes for i in e.rows}
+    assert used
+    assert all(i % 2 for i in used)

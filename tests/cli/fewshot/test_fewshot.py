@@ -123,19 +123,20 @@ def test_from_clips_to_rows(
     assert "mann: step 4 of 4, loss" in err
     rows = [json.loads(line) for line in out.read_text().splitlines()]
     assert [(row["seed"], row["learner"]) for row in rows] == [(seed, name) for seed in (0, 1) for name in LEARNERS]
-    assert [row["features"] for row in rows[:8]] == ["a.pt"] * 7 + ["random"]
-    assert [row["read"] for row in rows[:8]] == ["slots-std of layer 2, norm"] * 6 + [None] * 2
-    assert [row["episodes"] for row in rows[:8]] == [20] * 6 + [3] * 2
-    assert [row["tune"] for row in rows[:8]] == [0] * 6 + ["all"] * 2
+    first, few = rows[: len(LEARNERS)], len(LEARNERS) - 2
+    assert [row["features"] for row in first] == ["a.pt"] * (few + 1) + ["random"]
+    assert [row["read"] for row in first] == ["slots-std of layer 2, norm"] * few + [None] * 2
+    assert [row["episodes"] for row in first] == [20] * few + [3] * 2
+    assert [row["tune"] for row in first] == [0] * few + ["all"] * 2
     assert "fewer episodes are the first ones of the others' list" in text
     assert "finetune (seed 0): a network from a.pt for each episode, 2 steps, rate 0.001" in text
     assert "scratch (seed 1): a network from random weights for each episode" in text
     assert "scratch: episode 3 of 3, loss" in err
-    assert rows[3]["instances"] == 4  # as many as there are
+    assert rows[LEARNERS.index("mann")]["instances"] == 4  # as many as there are
     code, text, _ = said(monkeypatch, capsys, *common, "--out", out, "--json")
     found = json.loads(text)
     assert code == 0
-    assert [row["predictions_sha256"] for row in found["rows"]] == [row["predictions_sha256"] for row in rows[:8]]
+    assert [row["predictions_sha256"] for row in found["rows"]] == [row["predictions_sha256"] for row in first]
     assert found["features"] is not None
     assert [one["learner"] for one in found["summary"]] == list(LEARNERS)
 
@@ -179,7 +180,7 @@ def test_classes_that_the_encoder_was_trained_on_are_told(
         (["--way", 2, "--splits", "val"], "no usable clip in split 'val'"),
         (
             ["--learner", "magic"],
-            "learner is 'magic'; expected some of proto, nn, linear, mann, blackbox, maml, finetune, scratch",
+            f"learner is 'magic'; expected some of {', '.join(LEARNERS)}",
         ),
         (["--init", "nowhere.pt", *EPISODES], "there is no such checkpoint"),
         (["--learner", "finetune"], "finetune starts from a trained encoder, and there is none"),
@@ -191,7 +192,10 @@ def test_classes_that_the_encoder_was_trained_on_are_told(
         (["--tune", "2"], "there is no encoder whose blocks could learn"),
         (["--tune", "most"], "--tune is 'most'; expected a number of blocks, or all"),
         (["--tune", "5", "--init", "random", *EPISODES], "tune is 5; the encoder has 4 blocks"),
-        (["--tune", "1", "--init", "random", "--learner", "nn"], "expected 0 with nn: it is for proto, mann"),
+        (
+            ["--tune", "1", "--init", "random", "--learner", "nn"],
+            "expected 0 with nn: it is for proto, cosine, trx, mann",
+        ),
         (["--learner", "finetune", "--init", "nowhere.pt", *EPISODES], "there is no such checkpoint"),
     ],
 )

@@ -18,6 +18,8 @@ SPECS = {
     "minikinetics": SourceSpec(name="minikinetics", kind="minikinetics", classes="minikinetics200"),
     "ssv2": SourceSpec(name="ssv2", kind="ssv2", classes="ssv2"),
     "tinyvirat": SourceSpec(name="tinyvirat", kind="tinyvirat", classes="tinyvirat26", multi_label=True),
+    "ucf101": SourceSpec(name="ucf101", kind="ucf101", classes="ucf101", splits={"train": "train", "test": "test"}),
+    "hmdb51": SourceSpec(name="hmdb51", kind="hmdb51", classes="hmdb51", splits={"train": "train", "test": "test"}),
     "listfile": SourceSpec(name="lists", kind="listfile", classes="kinetics400"),
     "folders": SourceSpec(name="mine", kind="folders"),
 }

@@ -33,7 +33,7 @@ def files(root: Path) -> dict[str, str]:
 
 
 def videos(root: Path) -> set[str]:
-    return {name for name in files(root) if name.endswith((".mp4", ".webm"))}
+    return {name for name in files(root) if name.endswith((".mp4", ".webm", ".avi"))}
 
 
 def frames_and_size(path: Path) -> tuple[int, int, int]:

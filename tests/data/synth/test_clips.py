@@ -357,7 +357,7 @@ def test_audio_is_as_long_as_the_video(tmp_path: Path) -> None:
 
 
 def test_encode_refuses_unknown_codecs_and_empty_clips(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="codec is 'h265'; expected 'h264' or 'vp9'"):
+    with pytest.raises(ConfigError, match="codec is 'h265'; expected 'h264' or 'mpeg4' or 'vp9'"):
         encode([], tmp_path / "x", 30, "h265")
     with pytest.raises(ConfigError, match="a clip needs at least one frame"):
         encode([], tmp_path / "x", 30)

@@ -13,8 +13,9 @@ import av
 import numpy as np
 import pytest
 
+from tests.data.sources.trees import read
 from tests.data.synth.generated import KINETICS, TINYVIRAT, files, frames_and_size, rows, small, videos
-from vidkit.data.manifests import class_list
+from vidkit.data.manifests import class_list, load_spec
 from vidkit.data.synth.kinds import label_sets, tinyvirat_v1, tinyvirat_v2
 from vidkit.data.synth.kinetics import kinetics_bare_ids, youtube_ids
 from vidkit.data.synth.layouts import write_layout
@@ -257,3 +258,24 @@ def test_label_sets_are_distinct_sorted_and_bounded() -> None:
         assert all(list(s) == sorted(set(s)) and 1 <= len(s) <= 3 for s in sets)
     with pytest.raises(ConfigError, match="label_sets is 42; 6 labels make 1 to 41 sets of up to 3"):
         label_sets(TINYVIRAT[:6], 42, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("kind", ["ucf101", "hmdb51"])
+def test_official_lists_are_read_back_whole(kind: str, tmp_path: Path) -> None:
+    """Every clip is found where its list says, with the class of its shape, and no group crosses a split."""
+    report = small(kind, tmp_path, clips=90, classes=3, distinct=9, extra=2)
+    result = read(kind, tmp_path, spec=load_spec("hmdb51-all" if kind == "hmdb51" else kind).sources[0])
+    found = result.table.to_pylist()
+    assert len(found) == report.clips == 90
+    assert not any(clip["error"] for clip in found)
+    assert {clip["path"] for clip in found} | set(report.extra) == videos(tmp_path)
+    assert {clip["labels"][0] for clip in found} == set(report.classes) == set(result.classes[:3])
+    by_split = {"unused": "val"}
+    assert Counter(clip["split"] for clip in found) == {by_split.get(s, s): n for s, n in report.splits.items()}
+    groups: dict[str, set[str]] = {}
+    for clip in found:
+        groups.setdefault(clip["group"], set()).add(clip["split"])
+    assert len(groups) > 3
+    assert all(len(splits) == 1 for splits in groups.values())
+    assert result.matching.counts["present but unannotated"] == 2
+    assert not any("not understood" in text for text in result.matching.notes)

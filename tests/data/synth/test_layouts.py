@@ -201,6 +201,8 @@ def test_next_command_can_be_pasted(tmp_path: Path) -> None:
         "ssv2": ["ssv2", "--ssv2"],
         "tinyvirat-v1": ["tinyvirat", "--tinyvirat"],
         "tinyvirat-v2": ["tinyvirat", "--tinyvirat"],
+        "ucf101": ["ucf101", "--ucf101"],
+        "hmdb51": ["hmdb51", "--hmdb51"],
         "demo": ["demo", "--demo"],
         "motions": ["motions", "--motions"],
     }

@@ -146,7 +146,7 @@ def test_settings_of_networks_are_checked() -> None:
     with pytest.raises(ConfigError) as raised:
         config("nn", "mann", tune=2, finetune_rates=(0.2, 0.1), layer_decay=0.0, tune_episodes=1, tune_steps=-1)
     for part in (
-        "tune is 2; expected 0 with nn: it is for proto, mann, blackbox, maml",
+        "tune is 2; expected 0 with nn: it is for proto, cosine, trx, mann, blackbox, maml",
         "finetune_rates is (0.2, 0.1); expected numbers above 0, each larger than the one before",
         "layer_decay",
         "tune_episodes is 1; expected at least 2",

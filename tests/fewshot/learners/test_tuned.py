@@ -16,10 +16,11 @@ from vidkit.fewshot import evaluate as fewshot
 from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.draw import LabelledClips
 from vidkit.fewshot.inputs.encoder import open_blocks
-from vidkit.fewshot.inputs.maps import reducer, standardiser, through
+from vidkit.fewshot.inputs.maps import Map, Steps, reducer, standardiser, through
 from vidkit.fewshot.inputs.pixels import ClipPixels, class_rows
 from vidkit.fewshot.learners import training as fewshot_training
 from vidkit.fewshot.learners.table import LEARNERS as MADE
+from vidkit.fewshot.learners.table import kind_of
 from vidkit.fewshot.learners.training import EpisodeRows, Pool
 from vidkit.fewshot.learners.tuned import LiveFeatures, tune
 from vidkit.settings.fewshot import ALL_BLOCKS
@@ -47,7 +48,8 @@ def test_the_gradient_reaches_exactly_the_blocks_chosen(
     array = features(pixels, source).flat
     standard = standardiser(array, clips, split)
     assert standard is not None
-    inputs = standard(torch.from_numpy(array))
+    maps: tuple[Map, ...] = (standard, Steps(1)) if "step" in kind_of(name) else (standard,)  # type: ignore[arg-type]
+    inputs = through(maps, torch.from_numpy(array))
     train, val, _ = pools(clips, split, settings)
     learner: Any = MADE[name](settings)  # type: ignore[index]
     learner.fit(inputs, train, val, 0, None)
@@ -57,7 +59,7 @@ def test_the_gradient_reaches_exactly_the_blocks_chosen(
     names = expected_names(model, blocks, norm, how == ALL_BLOCKS)
     assert {key for key, value in model.named_parameters() if value.requires_grad} == names
     assert len(opened) == len(names)
-    learner.loss(LiveFeatures(source, model, pixels, (standard,), inputs), train, 2, 0).backward()
+    learner.loss(LiveFeatures(source, model, pixels, maps, inputs), train, 2, 0).backward()
     # a key's bias has no gradient but rounding errors
     reached = {key for key, value in model.named_parameters() if value.grad is not None and value.grad.any()}
     assert reached == names

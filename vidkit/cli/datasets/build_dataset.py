@@ -36,8 +36,8 @@ def run(
         str | None,
         typer.Argument(
             metavar="[SPEC]",
-            help="composite-518 (default), minikinetics-200, k400, ssv2, tinyvirat, demo, motions, or a spec "
-            "file's path.",
+            help="composite-518 (default), minikinetics-200, k400, ssv2, tinyvirat, ucf101, hmdb51, hmdb51-all, "
+            "demo, motions, or a spec file's path.",
             show_default=False,
         ),
     ] = None,
@@ -49,6 +49,8 @@ def run(
     minikinetics: _Folder = None,
     ssv2: _Folder = None,
     tinyvirat: _Folder = None,
+    ucf101: _Folder = None,
+    hmdb51: _Folder = None,
     demo: _Folder = None,
     motions: _Folder = None,
     source: Annotated[
@@ -165,6 +167,8 @@ def run(
         "minikinetics": minikinetics,
         "ssv2": ssv2,
         "tinyvirat": tinyvirat,
+        "ucf101": ucf101,
+        "hmdb51": hmdb51,
         "demo": demo,
         "motions": motions,
     }

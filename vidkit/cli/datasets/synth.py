@@ -23,8 +23,8 @@ def run(
         str,
         typer.Argument(
             help="kinetics (or kinetics-flat, kinetics-class-folders, kinetics-bare-ids, kinetics-listfile), "
-            "minikinetics, ssv2, tinyvirat-v1, tinyvirat-v2, demo, or motions (64x64, 2 to 48 classes told by "
-            "motion alone)."
+            "minikinetics, ssv2, tinyvirat-v1, tinyvirat-v2, ucf101, hmdb51, demo, or motions (64x64, "
+            "2 to 48 classes told by motion alone)."
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="A new or empty folder.")],

@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 import typer
 
 from vidkit.cli import options
-from vidkit.cli.fewshot.classes import class_split_of, names_of
+from vidkit.cli.fewshot.classes import by_protocol, choose
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
@@ -26,7 +26,10 @@ def run(
     way: options.Way = None,
     shot: options.Shot = None,
     query: options.Query = None,
-    episodes: Annotated[int, typer.Option(help="Episodes.", min=1, rich_help_panel="Episodes")] = 600,
+    episodes: Annotated[
+        int | None,
+        typer.Option(help="Episodes; by default 600.", min=1, show_default=False, rich_help_panel="Episodes"),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the episodes.", min=0, rich_help_panel="Episodes")] = 0,
     meta_split: Annotated[
         str, typer.Option(help="Classes of train, val or test.", rich_help_panel="Classes and clips")
@@ -34,8 +37,10 @@ def run(
     split_seed: options.SplitSeed = 0,
     shares: options.Shares = None,
     class_split: options.ClassSplit = None,
+    benchmark: options.Benchmark = None,
+    clip_lists: options.ClipLists = None,
     splits: options.Splits = None,
-    allow_shared_groups: options.SharedGroups = False,
+    allow_shared_groups: options.SharedGroups = None,
     as_json: options.Json = False,
 ) -> int:
     """Draw few-shot episodes from a dataset, reproducibly, and write them as a list that others can use."""
@@ -46,23 +51,36 @@ def run(
         draw_episodes,
         episode_pool,
         needed_clips,
-        open_labelled,
     )
     from vidkit.fewshot.episodes.lists import write_episodes
 
-    if episodes < 1:
+    if episodes is not None and episodes < 1:
         raise ConfigError(f"episodes is {episodes}; expected at least 1", field="--episodes")
     if meta_split not in META_SPLITS:
         raise ConfigError(
             f"meta-split is {meta_split!r}; expected one of {', '.join(META_SPLITS)}", field="--meta-split"
         )
     part: MetaSplit = get_args(MetaSplit)[META_SPLITS.index(meta_split)]
-    asked = {name: value for name, value in (("way", way), ("shot", shot), ("query", query)) if value is not None}
-    settings = EpisodeSettings(seed=seed, allow_shared_groups=allow_shared_groups, **asked)
-    clips = open_labelled(dataset, names_of(splits))
-    divided = class_split_of(clips, split_seed, shares, class_split)
+    asked, shared = by_protocol(
+        benchmark, {"way": way, "shot": shot, "query": query, "episodes": episodes}, allow_shared_groups
+    )
+    number = asked.pop("episodes") or 600
+    given = {name: value for name, value in asked.items() if value is not None}
+    settings = EpisodeSettings(seed=seed, allow_shared_groups=shared, **given)
+    chosen = choose(
+        dataset,
+        splits=splits,
+        split_seed=split_seed,
+        shares=shares,
+        class_split=class_split,
+        benchmark=benchmark,
+        clip_lists=clip_lists,
+        asked={**asked, "episodes": number},
+        allow_shared_groups=shared,
+    )
+    clips, divided = chosen.drawn, chosen.split
     pool = episode_pool(clips, settings, divided, part)
-    drawn = draw_episodes(pool, episodes)
+    drawn = draw_episodes(pool, number)
     counts = class_counts(pool, drawn)
     sha256 = None if out is None else write_episodes(out, pool, drawn)
     facts: dict[str, Any] = {
@@ -82,8 +100,11 @@ def run(
         "shot": settings.shot,
         "query": settings.query,
         "seed": seed,
-        "allow_shared_groups": allow_shared_groups,
-        "episodes": episodes,
+        "allow_shared_groups": shared,
+        "benchmark": chosen.benchmark,
+        "departures": list(chosen.departures),
+        "notes": list(chosen.notes),
+        "episodes": number,
         "classes": len(pool.classes),
         "usable": len(pool.usable),
         "unusable": [bad._asdict() for bad in pool.unusable],
@@ -98,6 +119,8 @@ def run(
     if as_json:
         print_json(facts)
     else:
+        for text in chosen.said:
+            console().print(text, markup=False)
         _render(facts)
     return 0
 
@@ -109,7 +132,7 @@ def _render(facts: dict[str, Any]) -> None:
     out = console()
     split, clips = facts["class_split"], facts["clips"]
     sizes = ", ".join(f"meta-{name} {count:,}" for name, count in split["classes"].items())
-    made = f"split seed {split['seed']}" if split["seed"] is not None else "made by hand"
+    made = f"split seed {split['seed']}" if split["seed"] is not None else facts["benchmark"] or "made by hand"
     out.print(f"classes: {sizes} ({made}, sha256 {split['sha256'][:12]})")
     left_out = [f"{clips[name]:,} {name.replace('_', ' ')}" for name in clips if name != "ok" and clips[name]]
     out.print(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidkit.cli import options
-from vidkit.cli.fewshot.classes import class_split_of, names_of
+from vidkit.cli.fewshot.classes import Chosen, by_protocol, choose, too_few_clips
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
@@ -42,7 +42,9 @@ def run(
     learner: Annotated[
         list[str] | None,
         typer.Option(
-            help="proto, nn, linear, mann, blackbox, maml, finetune or scratch; may be repeated. By default proto.",
+            help="May be repeated; by default proto. On clips as one vector: proto, nn, linear, maml. On their "
+            "steps: simpleshot, cosine, diagonal, chamfer, otam, baseline++, trx, mann, blackbox. On clips "
+            "themselves: finetune, scratch.",
             show_default=False,
         ),
     ] = None,
@@ -72,8 +74,10 @@ def run(
     split_seed: options.SplitSeed = 0,
     shares: options.Shares = None,
     class_split: options.ClassSplit = None,
+    benchmark: options.Benchmark = None,
+    clip_lists: options.ClipLists = None,
     splits: options.Splits = None,
-    allow_shared_groups: options.SharedGroups = False,
+    allow_shared_groups: options.SharedGroups = None,
     instances: Annotated[
         int | None,
         typer.Option(
@@ -86,7 +90,7 @@ def run(
     steps: Annotated[
         int,
         typer.Option(
-            help="Training steps of mann, blackbox, maml and --project.", min=1, rich_help_panel=_NETWORKS
+            help="Training steps of trx, mann, blackbox, maml and --project.", min=1, rich_help_panel=_NETWORKS
         ),
     ] = 600,
     batch: Annotated[int, typer.Option(help="Episodes in a step.", min=1, rich_help_panel=_NETWORKS)] = 16,
@@ -110,7 +114,8 @@ def run(
         str,
         typer.Option(
             metavar="BLOCKS",
-            help="Last blocks of the encoder that learn with proto, mann, blackbox and maml, or all; 0: frozen.",
+            help="Last blocks of the encoder that learn with proto, cosine, trx, mann, blackbox and maml, or all; "
+            "0: frozen.",
             rich_help_panel=_TUNING,
         ),
     ] = "0",
@@ -171,6 +176,14 @@ def run(
         bool,
         typer.Option("--norm/--no-norm", help="After the encoder's final norm.", rich_help_panel=_FEATURES),
     ] = True,
+    standardise: Annotated[
+        bool,
+        typer.Option(
+            "--standardise/--no-standardise",
+            help="Divide each number by its deviation over meta-train clips; its mean goes either way.",
+            rich_help_panel=_FEATURES,
+        ),
+    ] = True,
     readout: Annotated[
         str,
         typer.Option(
@@ -214,26 +227,28 @@ def run(
         raise ConfigError("needs a dataset", field="--data", hint="give --data DIR, or run --self-test without one")
     from vidkit.cli.fewshot import result_report
     from vidkit.fewshot import evaluate as fewshot
-    from vidkit.fewshot.episodes.draw import open_labelled
     from vidkit.fewshot.episodes.lists import read_episodes
     from vidkit.fewshot.inputs.encoder import RANDOM, Seen, check_blocks, check_encoder, open_encoder
     from vidkit.fewshot.inputs.features import clip_features
+    from vidkit.fewshot.inputs.leaks import leaks
     from vidkit.fewshot.inputs.pixels import load_pixels, meta_splits_needed
     from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig
     from vidkit.train.inference import choose_device
 
-    asked: dict[str, Any] = {"way": way, "shot": shot, "query": query, "episodes": episodes}
-    rates = tuple(sorted(finetune_rate or ())) or None
+    typed: dict[str, Any] = {"way": way, "shot": shot, "query": query, "episodes": episodes}
+    asked, shared = by_protocol(benchmark, typed, allow_shared_groups)
+    given: dict[str, Any] = {**asked, "finetune_rates": tuple(sorted(finetune_rate or ())) or None}
     config = FewshotConfig(
         learners=tuple(learner or ("proto",)),  # type: ignore[arg-type]  # checked there
         seeds=tuple(range(seed, seed + seeds)),
-        allow_shared_groups=allow_shared_groups,
+        allow_shared_groups=shared,
         instances=instances,
         steps=steps,
         batch=batch,
         learning_rate=learning_rate,
         hidden=hidden,
         project=project,
+        standardise=standardise,
         reduce=reduce,
         tune=ALL_BLOCKS if tune == "all" else int(tune),
         tune_steps=tune_steps,
@@ -242,7 +257,7 @@ def run(
         tune_episodes=tune_episodes,
         finetune_steps=finetune_steps,
         layer_decay=layer_decay,
-        **{name: value for name, value in {**asked, "finetune_rates": rates}.items() if value is not None},
+        **{name: value for name, value in given.items() if value is not None},
     )
     seen = Seen(layer=layer, norm=norm, readout=readout)  # type: ignore[arg-type]  # checked there
     start: Init | None = None if init is None else RANDOM if init == RANDOM else Path(init)
@@ -252,15 +267,39 @@ def run(
     place = choose_device(device)
     published: EpisodeList | None = None
     if episodes_list is not None:
-        others = {**asked, "shares": shares, "class-split": class_split, "splits": splits}
+        others = {
+            **typed,
+            "shares": shares,
+            "class-split": class_split,
+            "benchmark": benchmark,
+            "clips": clip_lists,
+            "splits": splits,
+        }
         _alone(others, allow_shared_groups, split_seed)
         published = read_episodes(episodes_list, data)
-        clips, divided = published.clips, published.split
+        chosen = Chosen(clips=published.clips, drawn=published.clips, split=published.split)
     else:
-        clips = open_labelled(data, names_of(splits))
-        divided = class_split_of(clips, split_seed, shares, class_split)
+        chosen = choose(
+            data,
+            splits=splits,
+            split_seed=split_seed,
+            shares=shares,
+            class_split=class_split,
+            benchmark=benchmark,
+            clip_lists=clip_lists,
+            asked={name: getattr(config, name) for name in ("way", "query", "episodes")},
+            allow_shared_groups=shared,
+        )
+    clips, divided = chosen.drawn, chosen.split
     # before the encoder runs: whatever the episodes lack is known already
-    fewshot.check(clips, divided, config, published=published)
+    unusable = fewshot.check(clips, divided, config, published=published)
+    said = [*chosen.said, *too_few_clips(unusable)]
+    if benchmark is not None:
+        looked = None if start is None else open_encoder(clips, start, seen=seen, seed=seed, stride=stride)
+        said += leaks(looked, clips, divided)
+    if not as_json:
+        for text in said:
+            console().print(text, markup=False)
     needed = meta_splits_needed(config)
     encoder = pixels = features = None
     if needed:
@@ -278,7 +317,7 @@ def run(
         )
     if set(config.learners) - PIXEL_LEARNERS:
         features = clip_features(
-            clips,
+            chosen.clips,
             start,
             seen=seen,
             cache=cache if cache is not None or out is None else out.parent,
@@ -297,6 +336,8 @@ def run(
         published=published,
         encoder=encoder,
         pixels=pixels,
+        benchmark=chosen.benchmark,
+        departures=chosen.departures,
         device=place,
         report=None if as_json else _Told(),
     )
@@ -308,6 +349,7 @@ def run(
                 "rows": [asdict(row) for row in result.rows],
                 "summary": [asdict(summary) for summary in result.summaries],
                 "interval_over_seeds": fewshot.SEED_INTERVAL,
+                "notes": said,
                 "features": None if features is None or features.file is None else str(features.file),
                 "file": None if out is None else str(out),
             }
@@ -343,10 +385,10 @@ class _Told:
         self.log.print(f"{name}: {unit} {step:,} of {steps:,}, loss {loss:.3f}{left}")
 
 
-def _alone(others: dict[str, Any], allow_shared_groups: bool, split_seed: int) -> None:
+def _alone(others: dict[str, Any], allow_shared_groups: bool | None, split_seed: int) -> None:
     """A list of episodes has settings of its own: others beside it would not be heard."""
     given = [name for name, value in others.items() if value is not None]
-    given += ["allow-shared-groups"] * allow_shared_groups + ["split-seed"] * (split_seed != 0)
+    given += ["allow-shared-groups"] * (allow_shared_groups is not None) + ["split-seed"] * (split_seed != 0)
     if given:
         named = ", ".join(f"--{name}" for name in given)
         raise ConfigError(

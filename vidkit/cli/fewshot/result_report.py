@@ -61,7 +61,8 @@ def render(result: Result, features: ClipFeatures | None, out: Path | None) -> N
     if seen:
         screen.print(f"the encoder learned labels of {seen} meta-test classes: they are not unseen")
     if features is not None and not all(row.standardised for row in rows if "rates" not in row.training):
-        screen.print("no meta-train clips: features are not standardised")
+        why = "no meta-train clips: features" if result.config.standardise else "features are centred; they"
+        screen.print(f"{why} are not standardised")
     if out is not None:
         screen.print(f"wrote {escape(str(out))}")
 

@@ -41,6 +41,16 @@ def run(
         float | None,
         typer.Option(help="Use about this share of each class's labelled clips.", show_default=False),
     ] = None,
+    class_split: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Only the meta-train classes of this class split.", show_default=False),
+    ] = None,
+    benchmark: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Only the meta-train classes of this few-shot benchmark.", show_default=False
+        ),
+    ] = None,
     workers: options.Workers = None,
     cache: options.Cache = None,
     tracker: options.Tracker = None,
@@ -48,7 +58,11 @@ def run(
     changes: options.Changes = None,
     as_json: options.Json = False,
 ) -> int:
-    """Train a classifier, from a pre-trained encoder or from scratch."""
+    """Train a classifier, from a pre-trained encoder or from scratch.
+
+    With --class-split or --benchmark it is Meta-Baseline's first stage: a classifier of the meta-train classes
+    alone. Then `vidkit fewshot --init RUN/checkpoints/best.pt --learner cosine --tune 2`, with the same classes.
+    """
     from vidkit.data.load.split import open_split
     from vidkit.settings import changed
 
@@ -58,13 +72,39 @@ def run(
     }
     given = runs.assignments(named, changes)
     config = changed(runs.chosen(recipe, data).finetune, given)
+    config = _with_classes(config, data, class_split, benchmark)
     config = _with_val_split(config, data, given)
     if config.data.label_fraction is not None and first_process():
-        clips = open_split(data, config.data.split, label_fraction=config.data.label_fraction, seed=config.seed)
+        clips = open_split(
+            data,
+            config.data.split,
+            label_fraction=config.data.label_fraction,
+            seed=config.seed,
+            classes=config.data.classes,
+        )
         print(f"labels: {clips.fraction}", file=sys.stderr)
     from vidkit.train import finetune
 
     return runs.carry_out(finetune.run, config, data, out, init=init, resume=resume, as_json=as_json)
+
+
+def _with_classes(
+    config: FinetuneConfig, data: Path, class_split: Path | None, benchmark: str | None
+) -> FinetuneConfig:
+    """Training on the meta-train classes alone, and evaluation on clips of the same."""
+    if class_split is None and benchmark is None:
+        return config
+    from vidkit.cli.fewshot.classes import choose
+
+    chosen = choose(
+        data, splits=None, split_seed=0, shares=None, class_split=class_split, benchmark=benchmark, asked={}
+    )
+    names = chosen.split.train
+    if not names:
+        raise ConfigError("there is no meta-train class", field="--class-split" if class_split else "--benchmark")
+    if first_process():
+        print(f"classes: the {len(names)} of meta-train, of {len(chosen.clips.classes)}", file=sys.stderr)
+    return replace(config, data=replace(config.data, classes=names))
 
 
 def _with_val_split(config: FinetuneConfig, data: Path, given: Sequence[str]) -> FinetuneConfig:

@@ -61,6 +61,7 @@ class ClipDataset:
         repeats: rows from one decode in training, each with its own crop.
         seed: what all that is random depends on, with the epoch and the clip's number.
         label_fraction: keep about this share of every class's labelled clips; see `fraction` for what it made.
+        classes: only clips of these; none: of all.
         decoder: a name in `decoders.DECODERS`.
         moving: cells a side in which each row says where something moves, for datasets that say so; 0: it does not.
 
@@ -85,6 +86,7 @@ class ClipDataset:
         repeats: int = 1,
         seed: int = 0,
         label_fraction: float | None = None,
+        classes: Sequence[str] = (),
         decoder: str = "pyav",
         moving: int = 0,
     ) -> None:
@@ -96,7 +98,7 @@ class ClipDataset:
             raise ConfigError(f"decoder is {decoder!r}; expected one of {', '.join(DECODERS)}", field="decoder")
         if decoder == "decord" and find_spec("decord") is None:  # here, not clip by clip in worker processes
             raise ConfigError("decord is not installed", field="decoder", hint="pip install 'vidkit[decord]'")
-        self.clips: SplitClips = open_split(path, split, label_fraction=label_fraction, seed=seed)
+        self.clips: SplitClips = open_split(path, split, label_fraction=label_fraction, seed=seed, classes=classes)
         self.sampling = Sampling(
             frames=frames,
             stride=stride,

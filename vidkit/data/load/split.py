@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,12 +127,21 @@ class SplitClips:
 
 
 def open_split(
-    path: str | os.PathLike[str], split: str, *, label_fraction: float | None = None, seed: int = 0
+    path: str | os.PathLike[str],
+    split: str,
+    *,
+    label_fraction: float | None = None,
+    seed: int = 0,
+    classes: Sequence[str] = (),
 ) -> SplitClips:
     """The clips of a split whose status is ok; the others are listed in `unusable`.
 
+    Args:
+        classes: only clips of these; none: of all. The label map stays whole.
+
     Raises:
-        ConfigError: a split that cannot be, or a fraction that is not above 0 and at most 1.
+        ConfigError: a split that cannot be, a fraction that is not above 0 and at most 1, or classes that the
+            dataset has not or has no clip of.
         DatasetError: no finished dataset there, a shard that is missing or has another size than when it was
             built, or no usable clip in the split.
     """
@@ -173,6 +183,8 @@ def open_split(
         unusable=unusable,
         **columns,
     )
+    if classes:
+        clips = keep_classes(clips, classes)
     return clips if label_fraction is None else keep_fraction(clips, label_fraction, seed)
 
 
@@ -196,6 +208,21 @@ def _check_shards(dataset: BuiltDataset, split: str) -> None:
             raise DatasetError(
                 f"the shard {found}", file=path, hint="restore it, or see what is wrong with `vidkit verify DIR`"
             )
+
+
+def keep_classes(clips: SplitClips, names: Sequence[str]) -> SplitClips:
+    """The clips with one of these classes."""
+    number = {name: i for i, name in enumerate(clips.classes)}
+    unknown = [name for name in names if name not in number]
+    if clips.rule == "multi-hot" or unknown:
+        what = "clips can have several labels" if not unknown else f"there is no class {unknown[0]!r}"
+        raise ConfigError(f"{what} in {clips.dataset.facts['name']!r}", field="data.classes")
+    kept = np.flatnonzero(np.isin(clips.class_id, [number[name] for name in names]))
+    if not len(kept):
+        raise ConfigError(
+            f"no clip of split {clips.split!r} is of the {len(names)} classes asked for", field="data.classes"
+        )
+    return clips.take(kept)
 
 
 def keep_fraction(clips: SplitClips, fraction: float, seed: int) -> SplitClips:

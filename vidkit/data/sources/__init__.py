@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from vidkit.data.sources import folders, kinetics, listfile, minikinetics, ssv2, tinyvirat
+from vidkit.data.sources import folders, hmdb51, kinetics, listfile, minikinetics, ssv2, tinyvirat, ucf101
 from vidkit.data.sources.parts.reading import Roots
 from vidkit.data.sources.parts.rows import SourceResult
 from vidkit.settings.encode import SourceOptions, SourceSpec
@@ -17,6 +17,8 @@ READERS: dict[str, Reader] = {
     "minikinetics": minikinetics.read,
     "ssv2": ssv2.read,
     "tinyvirat": tinyvirat.read,
+    "ucf101": ucf101.read,
+    "hmdb51": hmdb51.read,
     "listfile": listfile.read,
     "folders": folders.read,
 }

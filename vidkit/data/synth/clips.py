@@ -332,6 +332,8 @@ _CODECS: dict[str, _Codec] = {
         container="mp4",
         options={"preset": "veryfast", "crf": "20", "x264-params": "cpu-independent=1"},
     ),
+    # what XviD wrote into the AVI files of older datasets
+    "mpeg4": _Codec(encoder="mpeg4", container="avi", options={"qmin": "3", "qmax": "5"}),
     "vp9": _Codec(
         encoder="libvpx-vp9",
         container="webm",
@@ -349,9 +351,9 @@ def encode(
 
     Args:
         frames: (T, H, W, 3) uint8, or an iterable of frames.
-        path: of the file; its suffix should be .mp4 for "h264" and .webm for "vp9".
+        path: of the file; its suffix should be .mp4 for "h264", .avi for "mpeg4" and .webm for "vp9".
         fps: frames a second.
-        codec: "h264" or "vp9".
+        codec: "h264", "mpeg4" or "vp9".
         audio: add a quiet tone (H.264 only), as long as the video.
     """
     import av

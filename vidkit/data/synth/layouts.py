@@ -18,6 +18,7 @@ from vidkit.data.processes import die_with
 from vidkit.data.synth import kinds as synthetic_kinds
 from vidkit.data.synth import kinetics as synthetic_kinetics
 from vidkit.data.synth import motions as synthetic_motions
+from vidkit.data.synth import official as synthetic_official
 from vidkit.data.synth.clips import NUM_CLASSES, ClipLook, Pixels, draw, encode
 from vidkit.data.synth.motions_levels import level_of
 from vidkit.data.synth.plan import DAMAGE, Plan, PlannedClip, Request
@@ -63,6 +64,11 @@ def _tinyvirat(plan: Callable[[Request], Plan]) -> _Kind:
     return _Kind(plan=plan, clips=120, classes=26, most_classes=26, command=_TINYVIRAT, options=options)
 
 
+def _official(plan: Callable[[Request], Plan], name: str, most_classes: int) -> _Kind:
+    command, options = f"vidkit build-dataset {name} --{name}", frozenset({"annotations"})
+    return _Kind(plan=plan, clips=100, classes=10, most_classes=most_classes, command=command, options=options)
+
+
 #: What `write_layout` can write. "kinetics" alone is the layout with class folders.
 KINDS: dict[str, _Kind] = {
     "kinetics": _kinetics(synthetic_kinetics.kinetics_class_folders, "underscores", "split_folders", "annotations"),
@@ -92,6 +98,8 @@ KINDS: dict[str, _Kind] = {
     ),
     "tinyvirat-v1": _tinyvirat(synthetic_kinds.tinyvirat_v1),
     "tinyvirat-v2": _tinyvirat(synthetic_kinds.tinyvirat_v2),
+    "ucf101": _official(synthetic_official.ucf101, "ucf101", 101),
+    "hmdb51": _official(synthetic_official.hmdb51, "hmdb51", 51),
     "demo": _Kind(
         plan=synthetic_kinds.demo,
         clips=240,

@@ -249,7 +249,8 @@ def _learned_classes(clips: LabelledClips, loaded: Checkpoint, init: Path) -> tu
     """Classes whose labels the encoder saw. Label maps may differ: classes are told by their names."""
     if loaded.kind != "classifier":
         return ()
-    names = [str(item) for item in loaded.facts.get("classes") or ()]
+    # the head has all classes of the dataset; it may have been trained on some of them
+    names = [str(item) for item in loaded.facts.get("trained_classes") or loaded.facts.get("classes") or ()]
     if not names:
         raise ConfigError(
             "the checkpoint was trained with labels and does not say which, so nothing tells whether the classes "

@@ -46,7 +46,9 @@ class Standardise:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reduce:
-    """Scores on the first principal components of the meta-train clips, with a mean square of 1 over these."""
+    """Scores on the first principal components of the meta-train clips, or of their steps, with a mean square of 1
+    over these.
+    """
 
     mean: Doubles
     """(D,)"""
@@ -60,6 +62,17 @@ class Reduce:
         return ((features_BD.double() - mean) @ vectors / self.scale).float()
 
 
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A feature as its T steps."""
+
+    count: int
+
+    def __call__(self, features_BD: Tensor) -> Tensor:
+        """(B, T W) to (B, T, W)."""
+        return features_BD.reshape(len(features_BD), self.count, -1)
+
+
 def through(maps: Sequence[Map], features_BD: Tensor) -> Tensor:
     """One map after the other."""
     for one in maps:
@@ -67,20 +80,24 @@ def through(maps: Sequence[Map], features_BD: Tensor) -> Tensor:
     return features_BD
 
 
-def standardiser(array: Floats, clips: LabelledClips, split: ClassSplit) -> Standardise | None:
-    """None: fewer than two meta-train clips to take a mean from."""
+def standardiser(
+    array: Floats, clips: LabelledClips, split: ClassSplit, *, scale: bool = True
+) -> Standardise | None:
+    """None: fewer than two meta-train clips to take a mean from. Without `scale` the mean alone is taken away."""
     part = _meta_train(array, clips, split)
     if len(part) < 2:
         return None
     spread = part.std(axis=0)
     # a number that never changes on meta-train says nothing there, and must not become huge on meta-test
     spread[spread < 1e-6 * max(1e-12, float(spread.max()))] = np.inf
-    return Standardise(part.mean(axis=0), spread)
+    return Standardise(part.mean(axis=0), spread if scale else np.ones_like(spread))
 
 
 def reducer(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) -> Reduce:
-    """To `width` components, at most as many as there are meta-train clips."""
-    part = _meta_train(array, clips, split)
+    """To `width` components of clips (n, D) or of the steps of clips (n, T, D), at most as many as there are
+    meta-train rows.
+    """
+    part = _meta_train(array, clips, split).reshape(-1, array.shape[-1])
     mean = part.mean(axis=0)
     chosen = _principal(part - mean, min(width, len(part)))
     # either sign is right; one that does not depend on the library

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from vidkit.errors import ConfigError
+from vidkit.fewshot.episodes.benchmarks import labels_seen
 from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.labelled import LabelledClips
 from vidkit.fewshot.inputs.encoder import RANDOM, Encoder, check_blocks
@@ -81,5 +82,5 @@ def source_of(
         width = features.flat.shape[1]
         read = f"{features.readout} of {features.reading}"
         source, sha256, classes = features.name, features.checkpoint_sha256, features.classes
-    seen = len(set(classes) & set(split.test))
+    seen = len(labels_seen(classes, split.test))
     return {"features": source, "width": width, "read": read, "checkpoint_sha256": sha256, "seen_classes": seen}

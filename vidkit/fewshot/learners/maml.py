@@ -9,6 +9,7 @@ Shapes: n clips, D width of a feature, B episodes, K classes (`way`), S support 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -47,9 +48,9 @@ class MamlLearner(TrainedLearner[Head]):
 
     name = "maml"
 
-    def make(self, inputs: int, generator: torch.Generator) -> Head:
+    def make(self, shape: Sequence[int], generator: torch.Generator) -> Head:
         """A hidden layer as wide as `hidden`."""
-        return Head(inputs, self.config.hidden, self.config.way, generator)
+        return Head(shape[-1], self.config.hidden, self.config.way, generator)
 
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         """Logits (B, Q, K) after the steps on each episode's support."""

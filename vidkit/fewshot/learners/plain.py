@@ -5,6 +5,7 @@ Shapes: n clips, D width of a feature, B episodes, K classes (`way`), S support 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -26,11 +27,11 @@ def squared_distances(a_BQD: Tensor, b_BKD: Tensor) -> Tensor:
     return squares - 2 * a_BQD @ b_BKD.transpose(1, 2)
 
 
-class Nearest:
-    """The slot of the support clip with the highest cosine."""
+class Untrained:
+    """A learner without weights."""
 
     def __init__(self, config: FewshotConfig) -> None:
-        pass
+        self.way = config.way
 
     def fit(
         self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
@@ -38,13 +39,17 @@ class Nearest:
         """There is nothing to learn."""
         return {}
 
+
+class Nearest(Untrained):
+    """The slot of the support clip with the highest cosine."""
+
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         """Slots (B, Q)."""
         one, other = (nn.functional.normalize(x, dim=2) for x in (query_BQD, support_BSD))
         return slots_BS.gather(1, (one @ other.transpose(1, 2)).argmax(dim=2))
 
 
-class Ridge:
+class Ridge(Untrained):
     """A linear classifier of each episode by ridge regression on one-hot labels, in closed form.
 
     With X (S, D) the support features less their mean and Y the one-hot labels less 1/K, the scores of a query x
@@ -52,13 +57,8 @@ class Ridge:
     """
 
     def __init__(self, config: FewshotConfig) -> None:
-        self.way, self.ridge = config.way, config.ridge
-
-    def fit(
-        self, features_nD: Tensor, train: Pool | None, val: Pool | None, seed: int, report: Report | None
-    ) -> dict[str, Any]:
-        """There is nothing to learn before the test."""
-        return {}
+        super().__init__(config)
+        self.ridge = config.ridge
 
     def predict(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
         """Slots (B, Q)."""
@@ -83,9 +83,9 @@ class Prototypes(TrainedLearner[nn.Linear]):
 
     name = "proto"
 
-    def make(self, inputs: int, generator: torch.Generator) -> nn.Linear:
+    def make(self, shape: Sequence[int], generator: torch.Generator) -> nn.Linear:
         """An orthogonal projection to `project` numbers."""
-        projection = nn.Linear(inputs, self.config.project, bias=False)
+        projection = nn.Linear(shape[-1], self.config.project, bias=False)
         nn.init.orthogonal_(projection.weight, generator=generator)
         return projection
 

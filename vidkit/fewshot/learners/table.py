@@ -1,13 +1,18 @@
-"""Which learner has which name, and which of them train."""
+"""Which learner has which name, what it sees of a clip, and whether it trains."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from typing import Literal
 
+from vidkit.fewshot.learners.cosine_classifier import BaselinePlusPlus
 from vidkit.fewshot.learners.maml import MamlLearner
 from vidkit.fewshot.learners.plain import Nearest, Prototypes, Ridge
 from vidkit.fewshot.learners.recurrent import BlackBoxLearner, MannLearner
+from vidkit.fewshot.learners.sequences import CosinePrototypes, Matching, SimpleShot
 from vidkit.fewshot.learners.training import FewshotLearner
+from vidkit.fewshot.learners.trx import TrxLearner
 from vidkit.settings.fewshot import FewshotConfig, Learner
 
 #: Those that learn from features; "finetune" and "scratch" are in `finetune`.
@@ -15,15 +20,35 @@ LEARNERS: dict[Learner, Callable[[FewshotConfig], FewshotLearner]] = {
     "proto": Prototypes,
     "nn": Nearest,
     "linear": Ridge,
+    "simpleshot": SimpleShot,
+    "cosine": CosinePrototypes,
+    "diagonal": functools.partial(Matching, matcher="diagonal"),
+    "chamfer": functools.partial(Matching, matcher="chamfer"),
+    "otam": functools.partial(Matching, matcher="otam"),
+    "baseline++": BaselinePlusPlus,
+    "trx": TrxLearner,
     "mann": MannLearner,
     "blackbox": BlackBoxLearner,
     "maml": MamlLearner,
 }
 
 #: Learners with networks: they learn from meta-train, and see principal components of long features.
-NETWORKS: frozenset[Learner] = frozenset({"mann", "blackbox", "maml"})
+NETWORKS: frozenset[Learner] = frozenset({"trx", "mann", "blackbox", "maml"})
+
+#: Learners that see a clip as one vector of all its steps; the others as a sequence of them.
+ON_VECTORS: frozenset[Learner] = frozenset({"proto", "nn", "linear", "maml"})
+
+#: What a learner sees of a clip: (T W,) or (T, W) standardised, or (R,) or (T, R) principal components.
+Kind = Literal["vector", "steps", "few of a vector", "few of each step"]
+
+
+def kind_of(learner: Learner) -> Kind:
+    """What a learner sees of a clip."""
+    if learner in NETWORKS:
+        return "few of a vector" if learner in ON_VECTORS else "few of each step"
+    return "vector" if learner in ON_VECTORS else "steps"
 
 
 def needs_training(learner: Learner, config: FewshotConfig) -> bool:
     """Whether a learner learns from meta-train classes."""
-    return learner in NETWORKS or (learner == "proto" and (config.project > 0 or bool(config.tune)))
+    return learner in NETWORKS or (learner == "proto" and config.project > 0) or bool(config.tune)

@@ -6,9 +6,10 @@ Shapes: n clips, D width of a feature, B episodes, K classes (`way`), S support 
 from __future__ import annotations
 
 import functools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -93,6 +94,17 @@ class TunableLearner(FewshotLearner, Protocol):
         """Of training episodes `step * batch` and those after it. `fit` comes first."""
 
 
+@runtime_checkable
+class Prepares(Protocol):
+    """A learner that computes some of what it needs of a clip once for all episodes."""
+
+    def prepare(self, features_nD: Tensor) -> Tensor:
+        """(n, ...)"""
+
+    def predict_prepared(self, support_BSX: Tensor, slots_BS: Tensor, query_BQX: Tensor) -> Tensor:
+        """As `predict`, from rows of what `prepare` gave."""
+
+
 def stack(episodes: Sequence[Episode]) -> EpisodeRows:
     """Episodes of one shape as tensors."""
     arrays = (np.stack([getattr(e, name) for e in episodes]) for name in EpisodeRows._fields)
@@ -103,13 +115,20 @@ def stack(episodes: Sequence[Episode]) -> EpisodeRows:
 @one_thread()
 def predict_all(learner: FewshotLearner, features_nD: Tensor, rows: EpisodeRows) -> Tensor:
     """Predicted slots of all queries, (B, Q), on the CPU; some episodes at a time."""
-    each = (rows.support.shape[1] + rows.query.shape[1]) * features_nD.shape[1]
+    predict: Callable[[Tensor, Tensor, Tensor], Tensor] = learner.predict
+    table = features_nD
+    if isinstance(learner, Prepares):
+        both = torch.cat([rows.support.flatten(), rows.query.flatten()])
+        used, places = torch.unique(both, return_inverse=True)
+        predict, table = learner.predict_prepared, learner.prepare(features_nD[used.to(features_nD.device)])
+        support, query = torch.split(places, [rows.support.numel(), rows.query.numel()])
+        rows = rows._replace(support=support.view_as(rows.support), query=query.view_as(rows.query))
+    each = (rows.support.shape[1] + rows.query.shape[1]) * math.prod(table.shape[1:])
     step = max(1, min(500, CHUNK // each))
     guesses = []
     for first in range(0, len(rows.query), step):
-        some = EpisodeRows(*(tensor.to(features_nD.device) for tensor in rows.part(first, first + step)))
-        found = learner.predict(features_nD[some.support], some.support_slots, features_nD[some.query])
-        guesses.append(found.cpu())
+        some = EpisodeRows(*(tensor.to(table.device) for tensor in rows.part(first, first + step)))
+        guesses.append(predict(table[some.support], some.support_slots, table[some.query]).cpu())
     return torch.cat(guesses)
 
 
@@ -133,8 +152,8 @@ class TrainedLearner(ABC, Generic[M]):
         self.model: M | None = None
 
     @abstractmethod
-    def make(self, inputs: int, generator: torch.Generator) -> M:
-        """The network for features of so many numbers, on the CPU."""
+    def make(self, shape: Sequence[int], generator: torch.Generator) -> M:
+        """The network for features of a clip of this shape, (D,) or (T, D), on the CPU."""
 
     @abstractmethod
     def scores(self, support_BSD: Tensor, slots_BS: Tensor, query_BQD: Tensor) -> Tensor:
@@ -156,8 +175,8 @@ class TrainedLearner(ABC, Generic[M]):
     ) -> dict[str, Any]:
         """As of `FewshotLearner`: Adam, and of ten states the best on meta-val."""
         assert train is not None, "the caller sees to it"
-        pool, config, inputs = train, self.config, features_nD.shape[1]
-        self.model = self.make(inputs, torch.Generator().manual_seed(seed)).to(features_nD.device)
+        pool, config, shape = train, self.config, tuple(features_nD.shape[1:])
+        self.model = self.make(shape, torch.Generator().manual_seed(seed)).to(features_nD.device)
         tell = None if report is None else functools.partial(report, self.name)
         with one_thread():
             done = descend(
@@ -175,7 +194,7 @@ class TrainedLearner(ABC, Generic[M]):
             "kept_step": done.kept_step,
             "val_accuracy": done.accuracy,
             "loss": done.loss,
-            "inputs": inputs,
+            "inputs": math.prod(shape),
             "parameters": parameter_count(self.model),
             "seconds": done.seconds,
         }

@@ -48,7 +48,8 @@ class LiveFeatures:
 
     def __getitem__(self, rows: Tensor, /) -> Tensor:
         video = self.pixels.take(rows.flatten()).to(self.device)
-        return through(self.maps, self.encoder.features(self.model, video)).view(*rows.shape, -1)
+        found = through(self.maps, self.encoder.features(self.model, video))
+        return found.view(*rows.shape, *found.shape[1:])
 
     def table(self, inputs_nR: Tensor, rows_B: Tensor) -> Tensor:
         """The inputs (n, R) with those of some clips made anew, without a gradient."""

@@ -6,6 +6,8 @@ M slots, W width of a row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -69,16 +71,22 @@ class Mann(EpisodicLearner):
         memory = empty_memory(batch, config.slots, config.width, config.reads, like=self.hidden)
         return [*(part.expand(batch, -1) for part in (self.hidden, self.cell, self.read)), *memory]
 
-    def advance(self, x_BTI: Tensor, state: State) -> tuple[Tensor, State]:
-        """Logits (B, T, classes) of T steps of input, and the state after them."""
+    def advance(self, x_BTI: Tensor, state: State, touched: Sequence[bool] | None = None) -> tuple[Tensor, State]:
+        """Logits (B, T, classes) of T steps of input, and the state after them.
+
+        Args:
+            touched: (T,) whether the memory is written and read at a step; None: at all. At the others the
+                controller goes on with what was read last.
+        """
         hidden_BH, cell_BH, read_BX, *parts = state
         memory = Memory(*parts)
         # The one large product does not depend on the state: it is done for all steps at once.
         gates_TBG = self.gates_x(x_BTI).transpose(0, 1)
         seen = []
-        for gates_BG in gates_TBG.unbind():
+        for step, gates_BG in enumerate(gates_TBG.unbind()):
             hidden_BH, cell_BH = self.control(gates_BG, hidden_BH, cell_BH, read_BX)
-            read_BX, memory = self.remember(hidden_BH, memory)
+            if touched is None or touched[step]:
+                read_BX, memory = self.remember(hidden_BH, memory)
             seen.append(torch.cat([hidden_BH, read_BX], dim=1))
         return self.head(torch.stack(seen, dim=1)), [hidden_BH, cell_BH, read_BX, *memory]
 
