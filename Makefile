@@ -25,7 +25,8 @@ demo: install $(DEMO)-clips
 		--init $(DEMO)-runs/pretrain/checkpoints/last.pt
 	$(BIN)/vidkit evaluate --data $(DEMO) --checkpoint $(DEMO)-runs/finetune/checkpoints/best.pt --split test
 	$(BIN)/vidkit masks --data $(DEMO) --checkpoint $(DEMO)-runs/pretrain/checkpoints/last.pt --out $(DEMO)-masks.png
-	$(BIN)/vidkit fewshot --data $(DEMO) --way 2 --shot 1 --query 4 --learner proto --learner mann
+	$(BIN)/vidkit fewshot --data $(DEMO) --init $(DEMO)-runs/pretrain/checkpoints/last.pt --shares 0.5,0,0.5 \
+		--way 5 --shot 5 --query 5 --learner linear --learner proto --learner simpleshot --learner otam
 
 $(DEMO)-clips: | install
 	$(BIN)/vidkit synth demo --out $@ --clips 1200

@@ -269,5 +269,8 @@ def main() -> None:
     die_with(int(sys.argv[2]))
     with Connection(int(sys.argv[1])) as link:
         _transcoder("pyav")
-        link.send_bytes(_READY)
+        try:
+            link.send_bytes(_READY)
+        except (BrokenPipeError, ConnectionError):  # the build was stopped meanwhile
+            return
         serve(link)
