@@ -193,7 +193,7 @@ def videomae_step(folder: Path, config: AdaMAEConfig, batch: int, precision: Pre
     video = pixels(config, batch, device)
     model = videomae_model(folder, config).to(device).train()
     visible = num_visible(vit.grid, mask.ratio, "paper", "tube")
-    keep, _ = FIXED["tube"](video.new_zeros(batch, vit.tokens, 1), vit.grid, visible, None)
+    keep = FIXED["tube"](video.new_zeros(batch, vit.tokens, 1), vit.grid, visible, None).keep
     hidden = ~visible_mask(keep, vit.tokens)
     optimizer = torch.optim.AdamW(model.parameters(), **ADAMW)
 

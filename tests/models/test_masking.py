@@ -23,6 +23,8 @@ from vidkit.models.masking import (
     num_visible,
     visible_mask,
 )
+from vidkit.models.masking.motion import motion
+from vidkit.settings.mask import PAPER_STRATEGIES
 from vidkit.settings.model import Grid
 
 PAPER_GRID = (8, 14, 14)
@@ -31,6 +33,8 @@ GRIDS = [PAPER_GRID, (8, 8, 8), (4, 8, 8), (8, 14, 10), (1, 16, 16)]
 
 
 def masker(strategy: str, tokens: int = 0) -> Masker:
+    if strategy == "motion":
+        return motion(max(tokens * 3 // 5, 1))
     if strategy != "adaptive":
         return FIXED[strategy]
     skewed = torch.linspace(-4, 4, tokens).log_softmax(dim=0)
@@ -41,7 +45,7 @@ def masker(strategy: str, tokens: int = 0) -> Masker:
     ("ratio", "tube", "random", "adaptive"), [(0.90, 160, 157, 156), (0.95, 80, 79, 78)], ids=["90", "95"]
 )
 def test_paper_rounding_gives_the_published_counts(ratio: float, tube: int, random: int, adaptive: int) -> None:
-    counts = {strategy: num_visible(PAPER_GRID, ratio, "paper", strategy) for strategy in STRATEGIES}
+    counts = {strategy: num_visible(PAPER_GRID, ratio, "paper", strategy) for strategy in PAPER_STRATEGIES}
     assert counts == {"tube": tube, "random": random, "adaptive": adaptive, "frame": 196}
 
 
@@ -113,7 +117,9 @@ def check_rows(strategy: Any, grid: Grid, ratio: float, rounding: Any) -> None:
     space = height * width
     tokens = time * space
     visible = num_visible(grid, ratio, rounding, strategy)
-    keep, log_probs = masker(strategy, tokens)(torch.zeros(5, tokens, 2), grid, visible, mask_generator(0, 0, 0))
+    keep, _, log_probs, _ = masker(strategy, tokens)(
+        torch.zeros(5, tokens, 2), grid, visible, mask_generator(0, 0, 0)
+    )
     assert keep.shape == (5, visible)
     assert keep.dtype == torch.int64
     assert (keep.diff(dim=1) > 0).all()
@@ -152,7 +158,7 @@ def test_mask_seeds_are_fixed_numbers_and_differ() -> None:
 @pytest.mark.parametrize(("strategy", "grid", "visible"), [("random", (1, 2, 3), 3), ("tube", (2, 2, 2), 4)])
 def test_every_subset_is_equally_likely(strategy: str, grid: Grid, visible: int) -> None:
     draws = 30_000
-    keep, _ = FIXED[strategy](torch.zeros(draws, 1, 1), grid, visible, mask_generator(0, 0, 0))
+    keep = FIXED[strategy](torch.zeros(draws, 1, 1), grid, visible, mask_generator(0, 0, 0)).keep
     counts = Counter(tuple(row) for row in keep.tolist())
     subsets = 20 if strategy == "random" else 6
     assert len(counts) == subsets
@@ -160,7 +166,7 @@ def test_every_subset_is_equally_likely(strategy: str, grid: Grid, visible: int)
 
 
 def test_frames_are_equally_likely() -> None:
-    keep, _ = FIXED["frame"](torch.zeros(20_000, 1, 1), (4, 1, 2), 3, mask_generator(0, 0, 0))
+    keep = FIXED["frame"](torch.zeros(20_000, 1, 1), (4, 1, 2), 3, mask_generator(0, 0, 0)).keep
     counts = Counter(tuple(row) for row in keep.tolist())
     # A whole frame out of 4, then one of two tokens of one of the 3 others.
     assert len(counts) == 24
@@ -216,7 +222,7 @@ def test_probabilities_too_small_for_float32_keep_their_order() -> None:
 def test_adaptive_masks_carry_the_gradient_of_the_log_probabilities() -> None:
     logits = torch.zeros(2, 8, requires_grad=True)
     draw = adaptive(lambda tokens: (tokens.sum(dim=-1) * 0 + logits).log_softmax(dim=1))
-    keep, log_probs = draw(torch.zeros(2, 8, 3), (2, 2, 2), 3, mask_generator(0, 0, 0))
+    keep, _, log_probs, _ = draw(torch.zeros(2, 8, 3), (2, 2, 2), 3, mask_generator(0, 0, 0))
     assert not keep.requires_grad
     assert log_probs is not None
     log_probs[:, 0].sum().backward()

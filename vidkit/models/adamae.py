@@ -1,7 +1,7 @@
 """AdaMAE: a masked autoencoder for clips that learns which tokens to show (Bandara et al. 2022, arXiv 2211.09120).
 
-Shapes: B batch, C channels, T H W the grid of tokens, N tokens, V visible, M masked (N = V + M), P values of a
-patch, D the encoder's width, E the decoder's.
+Shapes: B batch, C channels, T H W the grid of tokens, N tokens, V visible, M targets (N - V, or fewer), P values
+of a patch, D the encoder's width, E the decoder's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.models import ahead
+from vidkit.models.decoders import CrossBlock, cross_decode
 from vidkit.models.layers import (
     again_in_backward,
     cpu_parts,
@@ -33,7 +34,19 @@ from vidkit.models.losses import (
     sampling_loss,
     token_errors,
 )
-from vidkit.models.masking import FIXED, Masker, adaptive, masked_indices, num_visible, visible_mask
+from vidkit.models.masking import (
+    Mask,
+    Side,
+    adaptive,
+    choose_targets,
+    gumbel_order,
+    make_masker,
+    num_targets,
+    num_visible,
+    visible_mask,
+)
+from vidkit.models.objectives import drawn_set_loss, entropy_shortfall, plackett_luce_log_prob
+from vidkit.models.running_errors import RunningErrors
 from vidkit.models.sampler import TokenSampler
 from vidkit.models.spt import make_tokenizer
 from vidkit.models.tokenizers import check_video, patchify, split_channels, take, to_unit, unpatchify
@@ -59,7 +72,9 @@ class AdaMAEOutput:
     finite: Tensor
     """Boolean scalar: False where the loss is NaN or infinite. Nothing is replaced."""
     keep: Tensor
-    """The visible tokens (B, V), ascending."""
+    """The visible tokens (B, V), ascending; of two masks a clip, the first."""
+    targets: Tensor
+    """The predicted tokens (B, M), ascending; likewise."""
 
     def __repr__(self) -> str:
         batch, visible = self.keep.shape
@@ -72,38 +87,47 @@ class Reconstruction:
 
     video: Tensor
     reconstruction: Tensor
-    """Predicted where masked, the input where visible. Not clipped to [0, 1]."""
+    """Predicted where a token is a target, the input elsewhere. Not clipped to [0, 1]."""
     error: Tensor
-    """Map: the training loss of each masked token; 0 where visible."""
+    """Map: the training loss of each target; 0 elsewhere."""
     visible: Tensor
     """Map of booleans."""
+    target: Tensor
+    """Map of booleans: what is predicted. Tokens that are neither were dropped."""
     probability: Tensor | None
     """Map; sums to 1 in each clip. None without adaptive masks."""
 
 
 class AdaMAE(nn.Module):
-    """Tokenizer, sampler, encoder over visible tokens, decoder that predicts the masked ones, and both losses.
+    """Tokenizer, sampler, encoder over visible tokens, decoder that predicts the targets, and both losses.
 
-    Submodules: `tokenizer`, `sampler` (None without adaptive masks), `encoder` (blocks), `encoder_norm`, `project`,
-    `mask_token`, `decoder` (blocks), `decoder_norm`, `head`.
+    Submodules: `tokenizer`, `sampler` (None without adaptive masks), `running_errors` (None without "error" masks),
+    `encoder` (blocks), `encoder_norm`, `project`, `mask_token`, `decoder` (blocks), `decoder_norm`, `head`.
     """
 
     encoder_positions: Tensor
     decoder_positions: Tensor
 
     def __init__(self, config: AdaMAEConfig, generator: torch.Generator | None = None) -> None:
-        """Weights are drawn from `generator`, or from torch's own. ConfigError where the mask shows nothing."""
+        """Weights are drawn from `generator`, or from torch's own. ConfigError for a mask without tokens."""
         super().__init__()
         vit, decoder, mask = config.encoder, config.decoder, config.mask
         self.config = config
         self.num_visible = num_visible(vit.grid, mask.ratio, mask.rounding, mask.strategy)
+        self.num_targets = num_targets(vit.grid, mask)
+        self.masker = make_masker(mask, vit.grid)
+        self.running_errors = RunningErrors(vit.tokens, mask.error_momentum) if mask.strategy == "error" else None
         self.tokenizer = make_tokenizer(vit)
         self.sampler = TokenSampler(config) if mask.strategy == "adaptive" else None
         self.encoder = make_blocks(vit.depth, vit.width, vit.heads, vit.mlp_ratio, attention=vit.attention)
         self.encoder_norm = nn.LayerNorm(vit.width, eps=1e-6)
         self.project = nn.Linear(vit.width, decoder.width, bias=False)
         self.mask_token = nn.Parameter(torch.zeros(decoder.width))
-        self.decoder = make_blocks(decoder.depth, decoder.width, decoder.heads, vit.mlp_ratio)
+        if decoder.kind == "cross":
+            blocks = (CrossBlock(decoder.width, decoder.heads, vit.mlp_ratio) for _ in range(decoder.depth))
+            self.decoder = nn.ModuleList(blocks)
+        else:
+            self.decoder = make_blocks(decoder.depth, decoder.width, decoder.heads, vit.mlp_ratio)
         self.decoder_norm = nn.LayerNorm(decoder.width, eps=1e-6)
         self.head = nn.Linear(decoder.width, vit.patch_values)
         for name, width in (("encoder_positions", vit.width), ("decoder_positions", decoder.width)):
@@ -116,6 +140,7 @@ class AdaMAE(nn.Module):
         generator: torch.Generator | None = None,
         *,
         keep_BV: Tensor | None = None,
+        shares_BN: Tensor | None = None,
         diagnostics: bool = True,
     ) -> AdaMAEOutput:
         """Both losses of a batch of clips.
@@ -123,7 +148,9 @@ class AdaMAE(nn.Module):
         Args:
             video_BCTHW: clips, uint8 or floating point in [0, 1]; the model normalises them itself.
             generator: for the masks, on the clips' device; see `mask_generator`. None: torch's own.
-            keep_BV: visible tokens to use instead of drawn ones, distinct and ascending in each row.
+            keep_BV: visible tokens to use instead of drawn ones, distinct and ascending in each row. Targets are
+                then drawn from all the others.
+            shares_BN: share of each token that moves, for maskers that ask for it: `masking.Side`.
             diagnostics: whether to compute `motion_overlap`, the one figure that reads the clips again.
 
         Raises:
@@ -132,25 +159,35 @@ class AdaMAE(nn.Module):
         check_video(video_BCTHW, self.config.encoder)
         patches_BNP = patchify(video_BCTHW, self.config.encoder)
         inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
-        keep_BV, visible_BVD, log_probs_BN = self.choose(inputs_BNQ, generator, keep_BV)
-        masked_BM = masked_indices(keep_BV, patches_BNP.shape[1])
-        latent_BVD = self.encode(visible_BVD, keep_BV)
-        early = self._early(inputs_BNQ)
-        if early:
-            reconstruction, errors_BM = self._reconstruct_early(latent_BVD, keep_BV, masked_BM, patches_BNP)
-        else:
-            tail_BME = self.decode(latent_BVD, keep_BV, masked_BM)
-            errors_BM = self.errors(tail_BME, take(patches_BNP, masked_BM))
-            reconstruction = errors_BM.mean()
-        loss, sampling, spread = reconstruction, None, None
+        given = keep_BV is not None
+        mask, visible_BVD = self.choose(inputs_BNQ, patches_BNP, generator, keep_BV, shares_BN)
+        reconstruction, errors_BM = self._reconstruct(mask, visible_BVD, inputs_BNQ, patches_BNP)
+        loss, sampling, spread, log_probs_BN = reconstruction, None, None, mask.log_probs
         if log_probs_BN is not None:
-            sampling = sampling_loss(log_probs_BN.gather(1, masked_BM), errors_BM)
-            if early and sampling.requires_grad:
+            spread = entropy(log_probs_BN.detach())
+            if self.config.loss.objective == "paper":
+                sampling = sampling_loss(log_probs_BN.gather(1, _targets(mask)), errors_BM)
+            elif self.training and not given:
+                second = self._second(mask, generator)
+                other, other_BM = self._reconstruct(
+                    second, self.tokenizer(take(inputs_BNQ, second.keep)), inputs_BNQ, patches_BNP
+                )
+                loss = reconstruction = (reconstruction + other) / 2
+                sampling = drawn_set_loss(
+                    torch.stack([plackett_luce_log_prob(log_probs_BN, _order(one)) for one in (mask, second)]),
+                    torch.stack([errors_BM.mean(dim=1), other_BM.mean(dim=1)]),
+                )
+        if log_probs_BN is not None and sampling is not None:
+            if self.config.loss.entropy_floor > 0:
+                sampling = sampling + entropy_shortfall(log_probs_BN, self.config.loss.entropy_floor)
+            if self._early(inputs_BNQ) and sampling.requires_grad:
                 # before the encoder's gradients take up memory beside the sampler's activations
                 sources = self._sampler_weights()
                 sampling = ahead.attach(sampling, sources, ahead.gradients(sampling, sources))
             loss = reconstruction + self.config.loss.sampling_weight * sampling
-            spread = entropy(log_probs_BN.detach())
+        if self.running_errors is not None and self.training:
+            self.running_errors.update(_targets(mask), errors_BM.detach())
+        keep_BV = mask.keep
         overlap = self.overlap(video_BCTHW, keep_BV) if diagnostics else None
         return AdaMAEOutput(
             loss=loss,
@@ -161,34 +198,64 @@ class AdaMAE(nn.Module):
             motion_overlap=overlap,
             finite=loss.detach().isfinite(),
             keep=keep_BV,
+            targets=_targets(mask),
         )
 
     def choose(
-        self, inputs_BNQ: Tensor, generator: torch.Generator | None, keep_BV: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The mask: `keep_BV`, the visible tokens (B, V, D) and, with a sampler, log-probabilities (B, N).
+        self,
+        inputs_BNQ: Tensor,
+        patches_BNP: Tensor,
+        generator: torch.Generator | None,
+        keep_BV: Tensor | None = None,
+        shares_BN: Tensor | None = None,
+    ) -> tuple[Mask, Tensor]:
+        """The mask, with its targets, and the visible tokens (B, V, D).
 
         `inputs_BNQ` is what the tokenizer reads: the patches, with shifted ones beside them if it is so made.
 
         Only what is needed is tokenized with a gradient: the visible patches. A detached sampler reads tokens that
         were made without one.
         """
-        grid = self.config.encoder.grid
-        if self.sampler is None:
-            if keep_BV is None:
-                strategy = self.config.mask.strategy
-                keep_BV, _ = FIXED[strategy](inputs_BNQ, grid, self.num_visible, generator)
-            return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), None
-        masker: Masker = adaptive(self.sampler)
-        released = self.config.sampler.input == "released"
-        with torch.set_grad_enabled(released and torch.is_grad_enabled()):
-            tokens_BND = self._tokenize(inputs_BNQ)
-        drawn_BV, log_probs_BN = masker(tokens_BND, grid, self.num_visible, generator)
-        keep_BV = drawn_BV if keep_BV is None else keep_BV
-        if released and not self._early(inputs_BNQ):
-            return keep_BV, take(tokens_BND, keep_BV), log_probs_BN
+        grid, settings = self.config.encoder.grid, self.config.mask
+        released, tokens_BND = self.config.sampler.input == "released", None
+        if self.sampler is not None:
+            with torch.set_grad_enabled(released and torch.is_grad_enabled()):
+                tokens_BND = self._tokenize(inputs_BNQ)
+            ordered = self.config.loss.objective == "plackett-luce"
+            drawn = adaptive(self.sampler, ordered=ordered)(tokens_BND, grid, self.num_visible, generator)
+            mask = drawn if keep_BV is None else Mask(keep_BV, log_probs=drawn.log_probs)
+        elif keep_BV is not None:
+            mask = Mask(keep_BV)
+        else:
+            assert self.masker is not None
+            errors_N = None if self.running_errors is None else self.running_errors.mean()
+            side = Side(errors_N=errors_N, shares_BN=shares_BN)
+            mask = self.masker(patches_BNP, grid, self.num_visible, generator, side)
+        mask = mask._replace(targets=choose_targets(mask.keep, mask.targets, grid, settings, generator))
+        if tokens_BND is not None and released and not self._early(inputs_BNQ):
+            return mask, take(tokens_BND, mask.keep)
         # with early gradients these are tokenized again: nothing of the sampler's waits for the encoder's
-        return keep_BV, self.tokenizer(take(inputs_BNQ, keep_BV)), log_probs_BN
+        return mask, self.tokenizer(take(inputs_BNQ, mask.keep))
+
+    def _second(self, mask: Mask, generator: torch.Generator | None) -> Mask:
+        """Another mask of the same clips, from the same log-probabilities: the baseline of `plackett-luce`."""
+        assert mask.log_probs is not None
+        order_BV = gumbel_order(mask.log_probs.detach(), self.num_visible, generator)
+        keep_BV = order_BV.sort(dim=1).values
+        targets_BM = choose_targets(keep_BV, None, self.config.encoder.grid, self.config.mask, generator)
+        return Mask(keep_BV, targets=targets_BM, log_probs=mask.log_probs, order=order_BV)
+
+    def _reconstruct(
+        self, mask: Mask, visible_BVD: Tensor, inputs_BNQ: Tensor, patches_BNP: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The reconstruction loss, and L_R of each target (B, M)."""
+        targets_BM = _targets(mask)
+        latent_BVD = self.encode(visible_BVD, mask.keep)
+        if self._early(inputs_BNQ):
+            return self._reconstruct_early(latent_BVD, mask.keep, targets_BM, patches_BNP)
+        tail_BME = self.decode(latent_BVD, mask.keep, targets_BM)
+        errors_BM = self.errors(tail_BME, take(patches_BNP, targets_BM))
+        return errors_BM.mean(), errors_BM
 
     def _early(self, inputs_BNQ: Tensor) -> bool:
         """Whether gradients of decoder and sampler are taken within the forward pass: see `_reconstruct_early`."""
@@ -212,38 +279,40 @@ class AdaMAE(nn.Module):
         return features
 
     def decode(
-        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, recompute: Recompute | None = None
+        self, latent_BVD: Tensor, keep_BV: Tensor, targets_BM: Tensor, recompute: Recompute | None = None
     ) -> Tensor:
-        """Features of the visible tokens -> the decoder's output at masked ones, before norm and head (B, M, E).
+        """Features of the visible tokens -> the decoder's output at the targets, before norm and head (B, M, E).
 
         Visible tokens go first and mask tokens after them, each with its position. The last block has queries for
-        the masked tokens only: nothing reads the others after it.
+        the targets only: nothing reads the others after it. A cross decoder has such queries in every block.
         """
         shown_BVE = self.project(latent_BVD) + self.decoder_positions[keep_BV]
-        hidden_BME = self.mask_token + self.decoder_positions[masked_BM]
-        x_BNE = torch.cat([shown_BVE, hidden_BME], dim=1)
+        hidden_BME = self.mask_token + self.decoder_positions[targets_BM]
         recompute = recompute or self.config.recompute.decoder
+        if self.config.decoder.kind == "cross":
+            return cross_decode(self.decoder, hidden_BME, shown_BVE, recompute)
+        x_BNE = torch.cat([shown_BVE, hidden_BME], dim=1)
         *blocks, last = self.decoder
         x_BNE = run_blocks(blocks, x_BNE, recompute)
         return run_block(last, x_BNE, recompute, start=keep_BV.shape[1])
 
     def errors(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
-        """The decoder's output and the true patches of the masked tokens -> L_R of each, (B, M)."""
+        """The decoder's output and the true patches of the targets -> L_R of each, (B, M)."""
         if self.config.recompute.decoder == "none" or not torch.is_grad_enabled():
             return self.errors_once(tail_BME, patches_BMP)
         parts = zip(cpu_parts(tail_BME), cpu_parts(patches_BMP), strict=True)
         return join([again_in_backward(self.head, self.errors_once, tail, patches) for tail, patches in parts])
 
     def errors_once(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
-        """(B, M) error of each masked token, from the decoder's last block (B, M, E) and true patches (B, M, P)."""
+        """(B, M) error of each target, from the decoder's last block (B, M, E) and true patches (B, M, P)."""
         settings = self.config.loss
         target_BMP = patch_targets(patches_BMP, self.config.encoder.channels, settings.normalize)
         return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
 
     def _reconstruct_early(
-        self, latent_BVD: Tensor, keep_BV: Tensor, masked_BM: Tensor, patches_BNP: Tensor
+        self, latent_BVD: Tensor, keep_BV: Tensor, targets_BM: Tensor, patches_BNP: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """The reconstruction loss, and L_R of each masked token without a gradient.
+        """The reconstruction loss, and L_R of each target without a gradient.
 
         Decoder, head and loss of a few clips at a time, forward and at once backward. Alive together are the
         decoder's activations of those clips and one copy of its gradients, and little is computed twice: less
@@ -257,10 +326,10 @@ class AdaMAE(nn.Module):
         gradients: list[Tensor] = []
         for part in part_slices(patches_BNP):
             latent = latent_BVD[part].detach().requires_grad_()
-            tail = self.decode(latent, keep_BV[part], masked_BM[part], "cheap")
-            found = self.errors_once(tail, take(patches_BNP[part], masked_BM[part]))
+            tail = self.decode(latent, keep_BV[part], targets_BM[part], "cheap")
+            found = self.errors_once(tail, take(patches_BNP[part], targets_BM[part]))
             errors.append(found.detach())
-            first, *others = ahead.gradients(found.sum() / masked_BM.numel(), [latent, *weights])
+            first, *others = ahead.gradients(found.sum() / targets_BM.numel(), [latent, *weights])
             latent_gradients.append(first)
             if gradients:
                 for gradient, other in zip(gradients, others, strict=True):
@@ -299,10 +368,10 @@ class AdaMAE(nn.Module):
         try:
             patches_BNP = patchify(video_BCTHW, vit)
             inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
-            keep_BV, visible_BVD, log_probs_BN = self.choose(inputs_BNQ, generator, keep_BV)
-            masked_BM = masked_indices(keep_BV, vit.tokens)
-            tail_BME = self.decode(self.encode(visible_BVD, keep_BV), keep_BV, masked_BM)
-            hidden_BMP = take(patches_BNP, masked_BM)
+            mask, visible_BVD = self.choose(inputs_BNQ, patches_BNP, generator, keep_BV)
+            keep_BV, targets_BM, log_probs_BN = mask.keep, _targets(mask), mask.log_probs
+            tail_BME = self.decode(self.encode(visible_BVD, keep_BV), keep_BV, targets_BM)
+            hidden_BMP = take(patches_BNP, targets_BM)
             errors_BM = self.errors(tail_BME, hidden_BMP)
             filled_BMP = self.head(self.decoder_norm(tail_BME)).float()
         finally:
@@ -311,16 +380,27 @@ class AdaMAE(nn.Module):
             mean, deviation = patch_statistics(to_unit(hidden_BMP), vit.channels)
             filled_BMP = (split_channels(filled_BMP, vit.channels) * (deviation + EPS) + mean).flatten(-2)
         whole_BNP = to_unit(patches_BNP).clone()
-        whole_BNP.scatter_(1, masked_BM[..., None].expand_as(filled_BMP), filled_BMP)
-        error_BN = errors_BM.new_zeros(keep_BV.shape[0], vit.tokens).scatter_(1, masked_BM, errors_BM)
+        whole_BNP.scatter_(1, targets_BM[..., None].expand_as(filled_BMP), filled_BMP)
+        error_BN = errors_BM.new_zeros(keep_BV.shape[0], vit.tokens).scatter_(1, targets_BM, errors_BM)
         return Reconstruction(
             video=to_unit(video_BCTHW),
             reconstruction=unpatchify(whole_BNP, vit),
             error=error_BN.view(-1, *vit.grid),
             visible=visible_mask(keep_BV, vit.tokens).view(-1, *vit.grid),
+            target=visible_mask(targets_BM, vit.tokens).view(-1, *vit.grid),
             probability=None if log_probs_BN is None else log_probs_BN.exp().view(-1, *vit.grid),
         )
 
     def no_weight_decay(self) -> set[str]:
         """Parameters that weight decay should pass by, besides biases and norms (timm's convention)."""
         return {"mask_token", "sampler.positions"}
+
+
+def _targets(mask: Mask) -> Tensor:
+    assert mask.targets is not None
+    return mask.targets
+
+
+def _order(mask: Mask) -> Tensor:
+    assert mask.order is not None
+    return mask.order

@@ -8,7 +8,8 @@ from typing import Literal, get_args
 
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import Faults
-from vidkit.settings.model import AdaMAEConfig, Strategy, TokenizerKind, one_of
+from vidkit.settings.mask import PAPER_STRATEGIES, is_strategy, strategies_in_words
+from vidkit.settings.model import AdaMAEConfig, TokenizerKind, one_of
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, Precision, PretrainConfig, ViewConfig
 
@@ -38,7 +39,7 @@ RATIOS = (0.80, 0.85, 0.90, 0.95, 0.98)
 class Cell:
     """Where a cell departs from its recipe; None: as the recipe has it."""
 
-    mask: Strategy = "adaptive"
+    mask: str = "adaptive"
     ratio: float = 0.95
     decoder_depth: int | None = None
     loss: LossName | None = None
@@ -51,7 +52,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         faults = Faults()
-        faults.check(self.mask in get_args(Strategy), "mask", self.mask, one_of(Strategy))
+        faults.check(is_strategy(self.mask), "mask", self.mask, strategies_in_words())
         faults.check(0 < self.ratio < 1, "ratio", self.ratio, "above 0 and below 1")
         for name in ("decoder_depth", "epochs"):
             value = getattr(self, name)
@@ -67,7 +68,7 @@ class Cell:
 class Grid:
     """Every combination of the values given. Empty: as the recipe has it."""
 
-    masks: tuple[Strategy, ...] = ()
+    masks: tuple[str, ...] = ()
     ratios: tuple[float, ...] = ()
     decoder_depths: tuple[int, ...] = ()
     losses: tuple[LossName, ...] = ()
@@ -111,7 +112,7 @@ class Grid:
 
 def masks_grid(seeds: tuple[int, ...]) -> Grid:
     """The preset "masks": the four strategies at five ratios."""
-    return Grid(masks=get_args(Strategy), ratios=RATIOS, seeds=seeds)
+    return Grid(masks=PAPER_STRATEGIES, ratios=RATIOS, seeds=seeds)
 
 
 def check_preset(name: str) -> None:

@@ -13,20 +13,24 @@ A size is a function without arguments that returns a whole config; a variant ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from vidkit.settings.encode import Faults
+from vidkit.settings.mask import LATER
+from vidkit.settings.mask import Grid as Grid
+from vidkit.settings.mask import MaskConfig as MaskConfig
+from vidkit.settings.mask import Rounding as Rounding
+from vidkit.settings.mask import Strategy as Strategy
 
-Strategy = Literal["tube", "random", "frame", "adaptive"]
-Rounding = Literal["matched", "paper"]
 Positions = Literal["1d", "3d"]
 Recompute = Literal["none", "cheap", "light", "full"]
 TokenizerKind = Literal["tubelet", "spt"]
 Shifts = Literal["diagonal", "cardinal", "pixel"]
 AttentionKind = Literal["plain", "lsa"]
+DecoderKind = Literal["self", "cross"]
+Objective = Literal["paper", "plackett-luce"]
 Sharpness = Literal["learned", "none"]
-Grid = tuple[int, int, int]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -121,30 +125,15 @@ class DecoderConfig:
     width: int = 384
     depth: int = 4
     heads: int = 6
+    kind: DecoderKind = field(default="self", metadata=LATER)
+    """"self": all tokens attend to each other. "cross": mask tokens attend to the visible ones only (CrossMAE)."""
 
     def __post_init__(self) -> None:
         faults = Faults()
+        faults.check(self.kind in get_args(DecoderKind), "kind", self.kind, one_of(DecoderKind))
         for name in ("width", "depth", "heads"):
             faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
         faults.raise_if_any("decoder settings")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MaskConfig:
-    """Which tokens an encoder does not see in pre-training, and how many."""
-
-    strategy: Strategy = "adaptive"
-    ratio: float = 0.95
-    """Share of the tokens that is hidden."""
-    rounding: Rounding = "matched"
-    """How many tokens that leaves: the same for every strategy, or as the released code rounds for each."""
-
-    def __post_init__(self) -> None:
-        faults = Faults()
-        faults.check(self.strategy in get_args(Strategy), "strategy", self.strategy, one_of(Strategy))
-        faults.check(0 < self.ratio < 1, "ratio", self.ratio, "above 0 and below 1")
-        faults.check(self.rounding in get_args(Rounding), "rounding", self.rounding, one_of(Rounding))
-        faults.raise_if_any("mask settings")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,9 +171,16 @@ class LossConfig:
     normalize: bool = True
     """Targets are normalised in each patch and channel; otherwise they are pixel values in [0, 1]."""
     sampling_weight: float = 1e-4
+    objective: Objective = field(default="paper", metadata=LATER)
+    """Of the sampler. "paper": as published. "plackett-luce": the log-probability of the drawn set, times how much
+    worse it is predicted than a second mask of the same clip. Encoder and decoder then run twice a clip."""
+    entropy_floor: float = field(default=0.0, metadata=LATER)
+    """Share of log N that the sampler's entropy is held above: what it lacks is added to the sampling loss."""
 
     def __post_init__(self) -> None:
         faults = Faults()
+        faults.check(self.objective in get_args(Objective), "objective", self.objective, one_of(Objective))
+        faults.check(0 <= self.entropy_floor < 1, "entropy_floor", self.entropy_floor, "at least 0, below 1")
         faults.check(self.kind in ("mse", "l1"), "kind", self.kind, "'mse' or 'l1'")
         faults.check(self.sampling_weight >= 0, "sampling_weight", self.sampling_weight, "at least 0")
         faults.raise_if_any("loss settings")
@@ -215,7 +211,7 @@ class AdaMAEConfig:
 
     encoder: ViTConfig = ViTConfig()
     decoder: DecoderConfig = DecoderConfig()
-    mask: MaskConfig = MaskConfig()
+    mask: MaskConfig = field(default=MaskConfig())
     sampler: SamplerConfig = SamplerConfig()
     loss: LossConfig = LossConfig()
     recompute: RecomputeConfig = RecomputeConfig()
@@ -227,6 +223,11 @@ class AdaMAEConfig:
             width = self.encoder.width // self.sampler.width_divisor
             expected = f"a divisor of the sampler's width {width}"
             faults.check(width % self.sampler.heads == 0, "sampler.heads", self.sampler.heads, expected)
+        if self.mask.strategy != "adaptive":
+            expected = "paper, unless masks are adaptive: there is no sampler"
+            faults.check(self.loss.objective == "paper", "loss.objective", self.loss.objective, expected)
+            expected = "0, unless masks are adaptive: there is no sampler"
+            faults.check(self.loss.entropy_floor == 0, "loss.entropy_floor", self.loss.entropy_floor, expected)
         faults.raise_if_any("model settings")
 
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +28,8 @@ from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE, Reconstruction
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.models.masking import mask_generator
-from vidkit.settings.model import AdaMAEConfig, Strategy, one_of
+from vidkit.settings.mask import is_strategy, strategies_in_words
+from vidkit.settings.model import AdaMAEConfig
 from vidkit.settings.train import ViewConfig
 from vidkit.train.drawing import Block, Row, draw_gif, draw_png, heat
 from vidkit.train.files import written_whole
@@ -147,8 +148,8 @@ def remasked(loaded: Checkpoint, file: Path, *, strategy: str | None, ratio: flo
             hint="take the pre-trained model: vidkit pretrain",
         )
     old = loaded.config.mask
-    if strategy is not None and strategy not in get_args(Strategy):
-        raise ConfigError(f"mask is {strategy!r}; expected {one_of(Strategy)}", field="--mask")
+    if strategy is not None and not is_strategy(strategy):
+        raise ConfigError(f"mask is {strategy!r}; expected {strategies_in_words()}", field="--mask")
     if strategy == "adaptive" and old.strategy != "adaptive":
         raise ConfigError(
             f"the model was trained with {old.strategy} masks: it has no sampler to draw adaptive ones",
@@ -156,13 +157,24 @@ def remasked(loaded: Checkpoint, file: Path, *, strategy: str | None, ratio: flo
             field="--mask",
             hint="choose tube, random or frame",
         )
+    if strategy == "error" and old.strategy != "error":
+        raise ConfigError(
+            f"the model was trained with {old.strategy} masks: it has no running mean of errors to draw from",
+            file=file,
+            field="--mask",
+            hint="choose tube, random or frame",
+        )
     changes: dict[str, Any] = {"strategy": strategy, "ratio": ratio}
     mask = replace(old, **{name: value for name, value in changes.items() if value is not None})
-    kept = {name: value for name, value in loaded.model.items() if not name.startswith("sampler.")}
+    own = {"adaptive": "sampler.", "error": "running_errors."}
+    others = tuple(prefix for name, prefix in own.items() if name != mask.strategy)
+    loss = loaded.config.loss
+    if mask.strategy != "adaptive":
+        loss = replace(loss, objective="paper", entropy_floor=0.0)
     return replace(
         loaded,
-        config=replace(loaded.config, mask=mask),
-        model=loaded.model if mask.strategy == "adaptive" else kept,
+        config=replace(loaded.config, mask=mask, loss=loss),
+        model={name: value for name, value in loaded.model.items() if not name.startswith(others)},
     )
 
 

@@ -13,7 +13,7 @@ from vidkit.data.load.batch import ClipBatch
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
-from vidkit.models.masking import mask_generator
+from vidkit.models.masking import mask_generator, own
 from vidkit.settings.train import PretrainConfig
 from vidkit.train import loop
 from vidkit.train.probe.during import Hook
@@ -42,6 +42,8 @@ def run(
         DatasetError: no usable dataset, or too many clips that cannot be decoded.
         TrainingError: values that are not finite, a checkpoint that cannot be written.
     """
+    if ":" in config.model.mask.strategy:
+        own.find(config.model.mask.strategy)  # before anything is written
     torch.manual_seed(config.seed)
     accelerate = accelerator(config.optim, config.log.tracker, str(out))
     dataset = open_clips(data, config.data, config.model.encoder, config.seed, config.data.label_fraction)

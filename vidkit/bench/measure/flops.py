@@ -3,7 +3,7 @@
 All counts are *multiply-accumulates* (MACs) of matrix products. torch's counter, and most papers that write FLOPs,
 count each as two operations. Norms, activations, softmax and the losses are left out, as is usual.
 
-Shapes: N tokens, V visible, M masked, D the encoder's width, E the decoder's or sampler's.
+Shapes: N tokens, V visible, M targets, D the encoder's width, E the decoder's or sampler's.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vidkit.bench.measure.attention import kernel_storage
 from vidkit.bench.measure.step import ModelConfig, TrainStep, build_model
-from vidkit.models.masking import num_visible
+from vidkit.models.masking import num_targets, num_visible
 from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, SamplerConfig, ViTConfig
 
 
@@ -85,7 +85,7 @@ def cost(config: ModelConfig) -> Cost:
     else:
         mask, tokens = config.mask, config.encoder.tokens
         visible = num_visible(config.encoder.grid, mask.ratio, mask.rounding, mask.strategy)
-        macs = _adamae(config, visible)
+        macs = _adamae(config, visible, num_targets(config.encoder.grid, mask))
     sizes = parameters(config)
     parts = tuple(
         Part(name=name, parameters=sizes[name], forward=forward, training=training)
@@ -94,24 +94,32 @@ def cost(config: ModelConfig) -> Cost:
     return Cost(parts=parts, tokens=tokens, visible=visible)
 
 
-def _adamae(config: AdaMAEConfig, visible: int) -> dict[str, tuple[int, int]]:
-    vit, decoder = config.encoder, config.decoder
-    tokens, hidden = vit.tokens, vit.tokens - visible
+def _adamae(config: AdaMAEConfig, visible: int, targets: int) -> dict[str, tuple[int, int]]:
+    vit, decoder, tokens = config.encoder, config.decoder, config.encoder.tokens
     adaptive = config.mask.strategy == "adaptive"
     detached = adaptive and config.sampler.input == "detached"
     one = _tokenizer(vit)
     with_gradient = (visible if detached or not adaptive else tokens) * one
     without = tokens * one if detached else 0
+    # with this objective each clip has two masks: the second's tokens are made, encoded and decoded as well
+    masks = 2 if config.loss.objective == "plackett-luce" else 1
+    with_gradient += (masks - 1) * visible * one
     macs = {"tokenizer": (with_gradient + without, with_gradient * _token_passes(vit) + without)}
     if adaptive:
         macs["sampler"] = _sampler(config.sampler, tokens, vit.width)
-    encoder = vit.depth * _block(vit.width, vit.mlp_ratio, visible, visible)
+    encoder = masks * vit.depth * _block(vit.width, vit.mlp_ratio, visible, visible)
     macs["encoder"] = (encoder, 3 * encoder)
     narrow, ratio = decoder.width, vit.mlp_ratio
     decoding = visible * vit.width * narrow
-    decoding += (decoder.depth - 1) * _block(narrow, ratio, tokens, tokens)
-    # the last block has queries for masked tokens only, and they alone pass the head
-    decoding += _block(narrow, ratio, hidden, tokens) + hidden * narrow * vit.patch_values
+    if decoder.kind == "cross":
+        decoding += decoder.depth * _block(narrow, ratio, targets, visible)
+    else:
+        decoded = visible + targets
+        decoding += (decoder.depth - 1) * _block(narrow, ratio, decoded, decoded)
+        # the last block has queries for the targets only
+        decoding += _block(narrow, ratio, targets, decoded)
+    # targets alone pass the head
+    decoding = masks * (decoding + targets * narrow * vit.patch_values)
     macs["decoder"] = (decoding, 3 * decoding)
     return macs
 

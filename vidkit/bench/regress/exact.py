@@ -22,6 +22,7 @@ from vidkit.data.dataset import open_dataset
 from vidkit.data.media.transcode import encoder_fingerprint
 from vidkit.errors import ConfigError
 from vidkit.models import masking
+from vidkit.settings.mask import PAPER_STRATEGIES
 from vidkit.settings.model import (
     ClassifierConfig,
     Grid,
@@ -94,7 +95,7 @@ def tokens(folder: Path) -> list[Measured]:
         grids[vit.grid] = None
     for grid in grids:
         for rounding in get_args(Rounding):
-            for strategy in masking.STRATEGIES:
+            for strategy in PAPER_STRATEGIES:
                 for ratio in RATIOS:
                     name = f"visible/{'x'.join(map(str, grid))}/{rounding}/{strategy}/{ratio:g}"
                     found.append(_equal(name, _visible(grid, ratio, rounding, strategy)))

@@ -14,13 +14,22 @@ from vidkit.cli.training import runs
 
 EXAMPLE = "vidkit pretrain --data k400 --out runs/pre --recipe adamae-k400 --epochs 100 --resume"
 
+MASKS = "adaptive, tube, random, frame, motion, multi-block, green, error, or your own as module:function"
+
 
 def run(
     data: options.Data,
     out: options.Run,
     recipe: options.Recipe = None,
-    mask: Annotated[str | None, typer.Option(help="adaptive, tube, random or frame", show_default=False)] = None,
+    mask: Annotated[str | None, typer.Option(help=MASKS, show_default=False)] = None,
     ratio: Annotated[float | None, typer.Option(help="Share of tokens that is hidden.", show_default=False)] = None,
+    targets: Annotated[
+        str | None,
+        typer.Option(help="Which of them are predicted: complement, running-cell or random.", show_default=False),
+    ] = None,
+    target_ratio: Annotated[
+        float | None, typer.Option(help="Share of them that is predicted.", show_default=False)
+    ] = None,
     epochs: options.Epochs = None,
     batch_size: options.BatchSize = None,
     precision: options.Precision = None,
@@ -41,6 +50,8 @@ def run(
     named = {
         "model.mask.strategy": mask,
         "model.mask.ratio": ratio,
+        "model.mask.targets": targets,
+        "model.mask.target_ratio": target_ratio,
         **runs.common(epochs, batch_size, precision, seed, workers, cache, tracker),
     }
     config = changed(runs.chosen(recipe, data).pretrain, runs.assignments(named, changes))
