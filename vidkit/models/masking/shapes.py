@@ -89,7 +89,7 @@ def green(
 
 
 def _blurred(noise_BTHW: Tensor, deviation: float, margin: int) -> Tensor:
-    """A Gaussian blur along time, rows and columns, cut at `margin`, which each side loses: it only feeds the edges."""
+    """A Gaussian blur along time, rows and columns, cut at `margin`, which each side loses."""
     place = torch.arange(-margin, margin + 1, device=noise_BTHW.device)
     weight = torch.exp(-0.5 * (place / deviation).square())
     weight = weight / weight.sum()
