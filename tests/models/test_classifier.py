@@ -67,7 +67,7 @@ def test_takes_tokenizer_and_encoder_over(model: VideoClassifier) -> None:
     pretrained.encoder_norm = torch.nn.Identity()  # type: ignore[assignment]
     video = clips(MINI)
     keep = torch.arange(MINI.encoder.tokens).expand(2, -1)
-    _, tokens, _ = pretrained.choose(patchify(video, MINI.encoder), None, keep)
+    _, tokens = pretrained.choose(patchify(video, MINI.encoder), None, keep)
     pooled = pretrained.encode(tokens, keep).mean(dim=1)
     assert torch.allclose(model.eval().features(video), model.fc_norm(pooled), atol=1e-5)
 

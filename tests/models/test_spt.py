@@ -170,7 +170,7 @@ def test_the_classifier_takes_it_over() -> None:
     video = clips(MINI)
     keep = torch.arange(MINI.encoder.tokens).expand(2, -1)
     inputs = pretrained.tokenizer.inputs(video, patchify(video, MINI.encoder))
-    _, tokens, _ = pretrained.choose(inputs, None, keep)
+    _, tokens = pretrained.choose(inputs, None, keep)
     assert torch.allclose(model.features(video), model.fc_norm(pretrained.encode(tokens, keep).mean(1)), atol=1e-5)
     plain = VideoClassifier(ClassifierConfig(encoder=MINI.encoder, classes=5))
     with pytest.raises(ConfigError, match=r"tokenizer\.norm\.weight: not in this model"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from vidkit.models.masking import mask_generator, num_visible
 from vidkit.settings.model import MaskConfig, SamplerConfig, ViTConfig
 from vidkit.train import pictures
 from vidkit.train.drawing import Block, Row, draw_gif, heat
-from vidkit.train.pictures import chosen, mask_picture, rows_of
+from vidkit.train.pictures import GREY, chosen, mask_picture, rows_of
 
 SCALE = 4  # of clips of 32 pixels to tiles of 128
 
@@ -112,12 +113,28 @@ def test_an_even_distribution_has_one_colour(model: tuple[Path, AdaMAE], built: 
         reconstruction=seen.reconstruction * 9 - 4,
         error=seen.error * 0,
         visible=seen.visible,
+        target=seen.target,
         probability=torch.full_like(seen.error, 1 / 32),
     )
     rows = {row.name: row for row in rows_of(even)}
     assert (rows["probability"].frames == heat(np.array(0.0))).all()
     assert rows["probability"].caption == "0.031 to 0.031"
     assert rows["prediction"].frames.min() == 0, "cut, not wrapped"
+
+
+def test_what_is_dropped_is_grey(model: tuple[Path, AdaMAE], built: Path) -> None:
+    seen = reconstruction(model[1], built)
+    target = seen.target.clone()
+    target[:, 0] = False
+    rows = {row.name: row for row in rows_of(replace(seen, target=target))}
+    dropped = ~seen.visible.flatten().numpy()
+    first = rows["prediction"].frames[0]
+    grid = seen.visible.shape[-1]
+    side = first.shape[0] // grid
+    corners = first[::side, ::side].reshape(-1, 3)[dropped[: grid * grid]]
+    assert len(corners) > 0
+    assert (corners == GREY).all()
+    assert rows["mask"].caption.endswith(f"visible, {float(target.float().mean()):.1%} predicted")
 
 
 def test_heat() -> None:

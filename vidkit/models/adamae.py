@@ -160,7 +160,9 @@ class AdaMAE(nn.Module):
         patches_BNP = patchify(video_BCTHW, self.config.encoder)
         inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
         given = keep_BV is not None
-        mask, visible_BVD = self.choose(inputs_BNQ, patches_BNP, generator, keep_BV, shares_BN)
+        mask, visible_BVD = self.choose(
+            inputs_BNQ, generator, keep_BV, patches_BNP=patches_BNP, shares_BN=shares_BN
+        )
         reconstruction, errors_BM = self._reconstruct(mask, visible_BVD, inputs_BNQ, patches_BNP)
         loss, sampling, spread, log_probs_BN = reconstruction, None, None, mask.log_probs
         if log_probs_BN is not None:
@@ -204,14 +206,16 @@ class AdaMAE(nn.Module):
     def choose(
         self,
         inputs_BNQ: Tensor,
-        patches_BNP: Tensor,
         generator: torch.Generator | None,
         keep_BV: Tensor | None = None,
+        *,
+        patches_BNP: Tensor | None = None,
         shares_BN: Tensor | None = None,
     ) -> tuple[Mask, Tensor]:
         """The mask, with its targets, and the visible tokens (B, V, D).
 
-        `inputs_BNQ` is what the tokenizer reads: the patches, with shifted ones beside them if it is so made.
+        `inputs_BNQ` is what the tokenizer reads: the patches, with shifted ones beside them if it is so made;
+        `patches_BNP`, without those, is what maskers read.
 
         Only what is needed is tokenized with a gradient: the visible patches. A detached sampler reads tokens that
         were made without one.
@@ -230,7 +234,8 @@ class AdaMAE(nn.Module):
             assert self.masker is not None
             errors_N = None if self.running_errors is None else self.running_errors.mean()
             side = Side(errors_N=errors_N, shares_BN=shares_BN)
-            mask = self.masker(patches_BNP, grid, self.num_visible, generator, side)
+            seen_BNP = inputs_BNQ if patches_BNP is None else patches_BNP
+            mask = self.masker(seen_BNP, grid, self.num_visible, generator, side)
         mask = mask._replace(targets=choose_targets(mask.keep, mask.targets, grid, settings, generator))
         if tokens_BND is not None and released and not self._early(inputs_BNQ):
             return mask, take(tokens_BND, mask.keep)
@@ -368,7 +373,7 @@ class AdaMAE(nn.Module):
         try:
             patches_BNP = patchify(video_BCTHW, vit)
             inputs_BNQ = self.tokenizer.inputs(video_BCTHW, patches_BNP)
-            mask, visible_BVD = self.choose(inputs_BNQ, patches_BNP, generator, keep_BV)
+            mask, visible_BVD = self.choose(inputs_BNQ, generator, keep_BV, patches_BNP=patches_BNP)
             keep_BV, targets_BM, log_probs_BN = mask.keep, _targets(mask), mask.log_probs
             tail_BME = self.decode(self.encode(visible_BVD, keep_BV), keep_BV, targets_BM)
             hidden_BMP = take(patches_BNP, targets_BM)

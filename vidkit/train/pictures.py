@@ -218,17 +218,23 @@ def rows_of(seen: Reconstruction) -> tuple[Row, ...]:
     video_FXX3 = _pictures(seen.video)
     pixels = video_FXX3.shape[1]
     visible = _enlarged(seen.visible, video_FXX3)
+    target = _enlarged(seen.target, video_FXX3)
+    predicted = _pictures(seen.reconstruction)
+    predicted[~visible & ~target] = GREY  # nothing was predicted there: its pixels would pass for a prediction
     rows = [
         Row("video", "", video_FXX3),
-        Row("prediction", "visible patches kept", _pictures(seen.reconstruction)),
-        _heat_row("error", seen.error, video_FXX3, hidden=visible),
+        Row("prediction", "visible patches kept", predicted),
+        _heat_row("error", seen.error, video_FXX3, hidden=~target),
     ]
     if seen.probability is not None:
         rows.append(_heat_row("probability", seen.probability, video_FXX3))
     greyed = np.round(HIDING * GREY + (1 - HIDING) * video_FXX3.astype(np.float32)).astype(np.uint8)
     mask = np.where(visible[..., None], video_FXX3, greyed)
     share = float(seen.visible.float().mean())
-    rows.append(Row("mask", f"{share:.1%} visible", mask))
+    caption = f"{share:.1%} visible"
+    if not bool((seen.visible | seen.target).all()):
+        caption += f", {float(seen.target.float().mean()):.1%} predicted"
+    rows.append(Row("mask", caption, mask))
     factor = max(1, math.ceil(TILE / pixels))
     return tuple(replace(row, frames=row.frames.repeat(factor, axis=1).repeat(factor, axis=2)) for row in rows)
 

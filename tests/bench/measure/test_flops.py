@@ -78,6 +78,10 @@ VARIANTS |= {
     "spt": replace(small(), encoder=replace(small().encoder, tokenizer="spt")),
     "lsa": replace(small(), encoder=replace(small().encoder, attention="lsa")),
     "paper rounding": replace(vit_base(), mask=MaskConfig(rounding="paper")),
+    "half the targets": replace(small(), mask=MaskConfig(targets="running-cell", target_ratio=0.5)),
+    "motion": replace(small(), mask=MaskConfig(strategy="motion", ratio=0.9)),
+    "cross": replace(small(), decoder=replace(small().decoder, kind="cross")),
+    "drawn sets": replace(small(), loss=replace(small().loss, objective="plackett-luce")),
     "narrow sampler": replace(small(), sampler=SamplerConfig(mlp_ratio=1.5)),
 }
 

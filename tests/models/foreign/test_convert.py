@@ -93,7 +93,7 @@ def our_predictions(model: AdaMAE, video: Tensor, keep: Tensor) -> tuple[Tensor,
 
     model.eval()
     inputs = model.tokenizer.inputs(video, patchify(video, model.config.encoder))
-    keep, visible, log_probs = model.choose(inputs, None, keep)
+    (keep, _, log_probs, _), visible = model.choose(inputs, None, keep)
     tail = model.decode(model.encode(visible, keep), keep, masked_indices(keep, model.config.encoder.tokens))
     return model.head(model.decoder_norm(tail)), log_probs
 
