@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, distributed
 
 from tests.models.test_adamae import MINI, build, clips
 from vidkit.errors import ConfigError
@@ -18,6 +18,7 @@ from vidkit.models.masking import Mask, Side, choose_targets, make_masker, mask_
 from vidkit.models.masking.own import own
 from vidkit.models.masking.shapes import green, multi_block
 from vidkit.models.masking.targets import running_cells
+from vidkit.models.running_errors import RunningErrors
 from vidkit.settings.model import DecoderConfig, MaskConfig
 
 NETWORKLESS = ("tube", "random", "frame", "motion", "multi-block", "green", "error")
@@ -171,6 +172,21 @@ def test_the_running_mean_follows_errors_and_is_saved() -> None:
     assert torch.equal(before, model.running_errors.sums), "evaluation teaches nothing"
     model.train()(clips(MINI))
     assert not torch.equal(before, model.running_errors.sums)
+
+
+def test_processes_share_one_running_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What each of two processes sees is added up, as if one had seen both batches."""
+    targets, errors = torch.tensor([[0, 1], [1, 2]]), torch.tensor([[1.0, 2.0], [4.0, 6.0]])
+    whole, half = RunningErrors(4, 0.9), RunningErrors(4, 0.9)
+    whole.update(targets, errors)
+    monkeypatch.setattr(distributed, "is_initialized", lambda: True)
+
+    def add_the_other(step: Tensor) -> None:
+        step += torch.tensor([[0.0, 4.0, 6.0, 0.0], [0.0, 1.0, 1.0, 0.0]])
+
+    monkeypatch.setattr(distributed, "all_reduce", add_the_other)
+    half.update(targets[:1], errors[:1])
+    assert torch.equal(half.sums, whole.sums)
 
 
 @pytest.mark.parametrize(

@@ -275,3 +275,22 @@ def test_a_tracker(built: Path, tmp_path: Path) -> None:
     run(small.pretrain(log=LogConfig(every=1, tracker="tensorboard")), built, tmp_path)
     (events,) = (tmp_path / "vidkit").glob("events*")
     assert b"reconstruction_loss" in events.read_bytes()
+
+
+def test_ones_own_mask_is_looked_for_before_anything_is_written(tmp_path: Path) -> None:
+    config = small.pretrain(model=small.model(mask=MaskConfig(strategy="no_such_masks:f", ratio=0.75)))
+    with pytest.raises(ConfigError, match="cannot import no_such_masks"):
+        pretrain.run(config, tmp_path / "data", tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_running_mean_of_errors_goes_on_with_the_run(tmp_path: Path) -> None:
+    config = small.pretrain(model=small.model(mask=MaskConfig(strategy="error", ratio=0.75)))
+    data = small.dataset(tmp_path / "data")
+    pretrain.run(config, data, tmp_path / "run", quiet=True)
+    found = checkpoints.load(tmp_path / "run" / "checkpoints" / "last.pt")
+    error, weight = found.model["running_errors.sums"]
+    assert (weight > 0).all()
+    assert (error > 0).all()
+    model = checkpoints.build(found)
+    assert torch.equal(model.state_dict()["running_errors.sums"], found.model["running_errors.sums"])

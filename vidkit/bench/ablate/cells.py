@@ -12,7 +12,7 @@ from vidkit.bench.ablate.table1 import DEFAULTS, LOSSES, SAMPLERS, PaperRow, rea
 from vidkit.bench.measure.flops import Cost, cost
 from vidkit.bench.rows.schema import GridCell, PaperFigures, Planned
 from vidkit.errors import ConfigError
-from vidkit.models.masking import num_visible
+from vidkit.models.masking import num_targets, num_visible, own
 from vidkit.settings.ablation import Cell, CellConfig, Grid, MeasureConfig, MemoryConfig, check_preset, masks_grid
 from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, LossConfig, SamplerConfig
 from vidkit.settings.plain import config_hash
@@ -130,17 +130,25 @@ def resolve(cell: Cell, recipe: Recipe) -> CellConfig:
     reported.
 
     Raises:
-        ConfigError: settings that do not fit each other.
+        ConfigError: settings that do not fit each other, a mask that leaves no target, or one's own that is not
+            there.
     """
     base = recipe.pretrain.model
+    if ":" in cell.mask:
+        own.find(cell.mask)
+    loss = base.loss if cell.loss is None else _loss(LOSSES[cell.loss], base.loss)
+    if cell.mask != "adaptive":  # there is no sampler to train in another way
+        loss = replace(loss, objective="paper", entropy_floor=0.0)
     model = replace(
         base,
         mask=replace(base.mask, strategy=cell.mask, ratio=cell.ratio),
         decoder=base.decoder if cell.decoder_depth is None else replace(base.decoder, depth=cell.decoder_depth),
-        loss=base.loss if cell.loss is None else _loss(LOSSES[cell.loss], base.loss),
+        loss=loss,
         sampler=base.sampler if cell.sampler is None else _sampler(SAMPLERS[cell.sampler], base.sampler),
         encoder=base.encoder if cell.tokenizer is None else replace(base.encoder, tokenizer=cell.tokenizer),
     )
+    if cell.mask == "motion" or model.mask.targets != "complement":
+        num_targets(model.encoder.grid, model.mask)  # raises where none is left
     optim = recipe.pretrain.optim
     if cell.epochs is not None:
         # a short run would be all warm-up; the recipe's share of warm-up holds
@@ -154,7 +162,7 @@ def resolve(cell: Cell, recipe: Recipe) -> CellConfig:
 
 
 def _loss(chosen: LossConfig, base: LossConfig) -> LossConfig:
-    return replace(chosen, sampling_weight=base.sampling_weight)
+    return replace(base, kind=chosen.kind, normalize=chosen.normalize)
 
 
 def _sampler(chosen: SamplerConfig, base: SamplerConfig) -> SamplerConfig:

@@ -28,7 +28,10 @@ def run(
     ] = None,
     mask: Annotated[
         str | None,
-        typer.Option(help="adaptive, tube, random or frame; by default the training's.", show_default=False),
+        typer.Option(
+            help="adaptive, tube, random, frame or another that `vidkit pretrain` takes; by default the training's.",
+            show_default=False,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     stride: options.Stride = None,
