@@ -52,8 +52,8 @@ def run(
     mask: Annotated[
         list[str] | None,
         typer.Option(
-            help="adaptive, tube, random, frame, motion, multi-block, green, error, or your own as module:function; "
-            "may be repeated, as all of these.",
+            help="adaptive, tube, random, frame, motion, multi-block, green, error, or your own as "
+            "module:function; may be repeated, as all of these.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),

@@ -29,7 +29,7 @@ def run(
     mask: Annotated[
         str | None,
         typer.Option(
-            help="adaptive, tube, random, frame or another that `vidkit pretrain` takes; by default the training's.",
+            help="adaptive, tube, random, frame or another of `vidkit pretrain`; by default the training's.",
             show_default=False,
         ),
     ] = None,
