@@ -11,7 +11,7 @@ import pytest
 from tests.cli.typed import MICRO, TINY, command, settings, stopped
 from tests.train import small
 from vidkit.cli.app import main
-from vidkit.cli.bench import ablate
+from vidkit.cli.bench import asked
 from vidkit.cli.datasets import build_dataset, drawn
 
 
@@ -204,7 +204,7 @@ def test_decided_settings_are_settings() -> None:
     from vidkit.settings.recipes import RECIPES
 
     plain = to_plain(RECIPES["tiny"]())
-    for name in ablate.DECIDED:
+    for name in asked.DECIDED:
         place: Any = plain
         for part in name.rstrip(".").split("."):
             place = place[part]

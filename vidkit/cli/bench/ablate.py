@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidkit.cli.bench.asked import Asked, check_changes, say, say_stopped
+from vidkit.cli.bench.asked import DECIDED, Asked, check_changes, say, say_stopped
 from vidkit.cli.options import Json
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
@@ -23,17 +23,6 @@ EXAMPLE = "vidkit ablate --data k400 --mask adaptive --mask tube --ratio 0.9 --s
 
 #: In the folder of the results.
 PAGE = "report.html"
-
-#: Settings that cells or other options decide: changed by --set, they would have no effect.
-DECIDED = {
-    "pretrain.seed": "--seed",
-    "finetune.seed": "--seed",
-    "finetune.encoder.": "--set pretrain.model.encoder.…, which holds for both",
-    "finetune.val_split": "--split, which is tested at the end",
-    "finetune.val_epochs": "nothing: only the last weights are tested",
-    "finetune.views.": "--set test.…",
-    "about": "nothing",
-}
 
 _CELLS = "Cells"
 _MEASURE = "Measurements"

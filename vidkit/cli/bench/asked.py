@@ -15,6 +15,18 @@ if TYPE_CHECKING:
     from vidkit.settings import Grid, MeasureConfig
 
 
+#: Settings that cells, arms or other options decide: changed by --set, they would have no effect.
+DECIDED = {
+    "pretrain.seed": "--seed",
+    "finetune.seed": "--seed",
+    "finetune.encoder.": "--set pretrain.model.encoder.…, which holds for both",
+    "finetune.val_split": "--split, which is tested at the end",
+    "finetune.val_epochs": "nothing: only the last weights are tested",
+    "finetune.views.": "--set test.…",
+    "about": "nothing",
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
     """The options of `vidkit ablate`, read and checked one by one."""

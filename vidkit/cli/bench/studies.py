@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vidkit.cli.bench.asked import Asked, check_changes, say, say_stopped
+from vidkit.cli.bench.asked import DECIDED, Asked, check_changes, say, say_stopped
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
@@ -29,15 +29,8 @@ GENERATED = {
     "finetune_val_episodes": 4,
 }
 
-#: Settings that the study or other options decide: changed by --set, they would have no effect.
-DECIDED = {
-    "about": "nothing",
-    "pretrain.seed": "--seed",
-    "finetune.seed": "--seed",
-    "finetune.encoder.": "--set pretrain.model.encoder.…, which holds for both",
-    "finetune.val_split": "--split, which is tested at the end",
-    "finetune.val_epochs": "nothing: only the last weights are tested",
-    "finetune.views.": "--set test.…",
+#: Settings that a study decides: changed by --set, they would have no effect.
+OF_STUDY = {
     "finetune.mask_ratio": "nothing: it is what the study varies",
     "fewshot.learners": "nothing: the study has arms for them",
     "fewshot.seeds": "--seed",
@@ -130,7 +123,7 @@ def _check(asked: Asked, study: Study) -> None:
             field="--recipe",
             hint="give --data DIR, or use tiny or small-64",
         )
-    check_changes(asked.changes, DECIDED)
+    check_changes(asked.changes, {**DECIDED, **OF_STUDY})
 
 
 def _settings(asked: Asked) -> tuple[str, Settings]:
