@@ -23,7 +23,6 @@ from vidkit.bench.rows.schema import Row
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.settings import ablation as ablation_config
 from vidkit.settings.ablation import Cell, Grid, MeasureConfig
-from vidkit.settings.model import Strategy
 from vidkit.settings.recipes import RECIPES, Recipe
 from vidkit.settings.train import LogConfig, ViewConfig
 from vidkit.train import pretrain
@@ -438,4 +437,4 @@ def test_estimated_hours_count_a_shared_pretraining_once() -> None:
 
 
 def test_strategies_of_the_preset() -> None:
-    assert ablation_config.masks_grid((0,)).masks == get_args(Strategy)
+    assert ablation_config.masks_grid((0,)).masks == ("tube", "random", "frame", "adaptive"), "of the paper"
