@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from vidkit.errors import ConfigError
 from vidkit.models.masking import (
     FIXED,
     STRATEGIES,
+    Mask,
     Masker,
+    Side,
     adaptive,
     gumbel_top_k,
     mask_generator,
@@ -24,7 +27,7 @@ from vidkit.models.masking import (
     visible_mask,
 )
 from vidkit.models.masking.motion import motion
-from vidkit.settings.mask import PAPER_STRATEGIES
+from vidkit.settings.mask import ORACLES, PAPER_STRATEGIES
 from vidkit.settings.model import Grid
 
 PAPER_GRID = (8, 14, 14)
@@ -35,6 +38,14 @@ GRIDS = [PAPER_GRID, (8, 8, 8), (4, 8, 8), (8, 14, 10), (1, 16, 16)]
 def masker(strategy: str, tokens: int = 0) -> Masker:
     if strategy == "motion":
         return motion(max(tokens * 3 // 5, 1))
+    if strategy in ORACLES:
+        moving = torch.arange(tokens) % 3 == 0
+
+        def informed(tokens_BND: Tensor, grid: Grid, visible: int, generator: Any = None, side: Any = None) -> Mask:
+            shares = Side(shares_BN=moving.float().expand(tokens_BND.shape[0], -1))
+            return FIXED[strategy](tokens_BND, grid, visible, generator, shares)
+
+        return informed
     if strategy != "adaptive":
         return FIXED[strategy]
     skewed = torch.linspace(-4, 4, tokens).log_softmax(dim=0)

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+import vidkit
 from tests.data.tinyset import Clip, build
+from vidkit.data.synth.layouts import write_layout
 from vidkit.settings.model import AdaMAEConfig, DecoderConfig, MaskConfig, SamplerConfig, ViTConfig
 from vidkit.settings.train import DataConfig, FinetuneConfig, LogConfig, OptimConfig, PretrainConfig, ViewConfig
 
@@ -25,6 +27,13 @@ def dataset(folder: Path, *, train: int = 14, val: int = 7, rule: str = "single"
     clips = [Clip(labels=labels(i), first=i, frames=12) for i in range(train)]
     clips += [Clip(labels=labels(i), split="val", first=20 + i, frames=12) for i in range(val)]
     return build(folder, clips, rule=rule)
+
+
+def motions(folder: Path) -> Path:
+    """Generated motions of two classes, whose samples say where something moves."""
+    write_layout("motions", folder / "clips", clips=16, classes=2, frames=8, level=1)
+    vidkit.build(vidkit.plan("motions", {"motions": folder / "clips"}), folder / "built", quiet=True)
+    return folder / "built"
 
 
 def model(**changes: Any) -> AdaMAEConfig:

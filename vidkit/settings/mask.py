@@ -12,11 +12,15 @@ from typing import Literal, get_args
 
 from vidkit.settings.encode import Faults
 
-Strategy = Literal["tube", "random", "frame", "adaptive", "motion", "multi-block", "green", "error"]
+Strategy = Literal[
+    "tube", "random", "frame", "adaptive", "motion", "multi-block", "green", "error", "oracle", "anti-oracle"
+]
 Rounding = Literal["matched", "paper"]
 Targets = Literal["complement", "running-cell", "random"]
 Grid = tuple[int, int, int]
 
+#: Those that ask the dataset where something moves.
+ORACLES: tuple[Strategy, ...] = ("oracle", "anti-oracle")
 #: The four of AdaMAE's Table 1.
 PAPER_STRATEGIES: tuple[Strategy, ...] = ("tube", "random", "frame", "adaptive")
 #: One's own masker, by the place of a function: "package.module:function".

@@ -6,10 +6,11 @@ AdaMAE, section A.5): `lr = base_lr * batch_size / 256`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from vidkit.settings.encode import SPLIT_NAMES, Faults
+from vidkit.settings.mask import LATER
 from vidkit.settings.model import AdaMAEConfig, Recompute, ViTConfig, one_of
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -33,7 +34,7 @@ class DataConfig:
     """Clips with a crop each from one decode (Hoffer et al. 2020). They share a step's `batch_size`."""
     label_fraction: float | None = None
     """About this share of each class's labelled clips; None: all clips."""
-    classes: tuple[str, ...] = ()
+    classes: tuple[str, ...] = field(default=(), metadata=LATER)
     """Only clips of these, such as the meta-train classes of a few-shot benchmark; empty: of all."""
     cache: Cache = "none"
     workers: int = 2
@@ -143,7 +144,9 @@ class PretrainConfig:
     """Of weights, order, augmentation and masks."""
     diagnostics: bool = True
     """Log how visible tokens overlap with motion, which reads the clips once more."""
-    probe_epochs: int = 0
+    moving: bool = field(default=False, metadata=LATER)
+    """Log which share of the visible tokens lies on what moves, for datasets that say where that is."""
+    probe_epochs: int = field(default=0, metadata=LATER)
     """Epochs between probes of the frozen encoder on the validation split, into log.jsonl; 0: none."""
 
     def __post_init__(self) -> None:

@@ -14,6 +14,8 @@ from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.masking import mask_generator, own
+from vidkit.settings.mask import ORACLES
+from vidkit.settings.model import Grid
 from vidkit.settings.train import PretrainConfig
 from vidkit.train import loop
 from vidkit.train.probe.during import Hook
@@ -46,7 +48,14 @@ def run(
         own.find(config.model.mask.strategy)  # before anything is written
     torch.manual_seed(config.seed)
     accelerate = accelerator(config.optim, config.log.tracker, str(out))
-    dataset = open_clips(data, config.data, config.model.encoder, config.seed, config.data.label_fraction)
+    dataset = open_clips(
+        data,
+        config.data,
+        config.model.encoder,
+        config.seed,
+        config.data.label_fraction,
+        moving=config.moving or config.model.mask.strategy in ORACLES,
+    )
     folder, facts, resumed = begin("pretrain", config, dataset, out, accelerate, init=init, resume=resume)
     model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
     if init is not None and not resumed:
@@ -86,7 +95,8 @@ def _probing(config: PretrainConfig, data: Path, accelerate: Any) -> Hook | None
 def _losses(config: PretrainConfig, rank: int) -> loop.Losses:
     def losses(model: nn.Module, batch: ClipBatch, number: int) -> dict[str, Tensor]:
         generator = mask_generator(config.seed, number, rank, batch.video.device)
-        out = model(batch.video, generator, diagnostics=config.diagnostics)
+        shares_BN = None if batch.moving is None else token_shares(batch.moving, config.model.encoder.grid)
+        out = model(batch.video, generator, diagnostics=config.diagnostics, shares_BN=shares_BN)
         found = {
             "loss": out.loss,
             "reconstruction_loss": out.reconstruction_loss,
@@ -94,10 +104,19 @@ def _losses(config: PretrainConfig, rank: int) -> loop.Losses:
             "sampler_entropy": out.sampler_entropy,
             "effective_tokens": out.effective_tokens,
             "motion_overlap": out.motion_overlap,
+            # by chance: the share of all tokens
+            "visible_moving": None if shares_BN is None else (shares_BN.gather(1, out.keep) > 0).float().mean(),
+            "tokens_moving": None if shares_BN is None else (shares_BN > 0).float().mean(),
         }
         return {name: value for name, value in found.items() if value is not None}
 
     return losses
+
+
+def token_shares(moving_BTGG: Tensor, grid: Grid) -> Tensor:
+    """Share of each token that moves, 0 to 1: uint8 shares of each frame, averaged over tubelets. (B, N)."""
+    batch, cells = len(moving_BTGG), grid[1] * grid[2]
+    return moving_BTGG.view(batch, grid[0], -1, cells).float().mean(dim=2).div_(255).flatten(1)
 
 
 def _take_weights(model: AdaMAE, init: Path) -> None:

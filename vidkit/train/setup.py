@@ -21,9 +21,12 @@ from vidkit.train.runs import RunFolder
 
 
 def open_clips(
-    data: Path, config: DataConfig, vit: ViTConfig, seed: int, label_fraction: float | None
+    data: Path, config: DataConfig, vit: ViTConfig, seed: int, label_fraction: float | None, *, moving: bool = False
 ) -> ClipDataset:
     """The clips of a split as a network is trained on them.
+
+    Args:
+        moving: rows say where something moves, in the cells of the network's grid.
 
     Raises:
         ConfigError: settings that do not fit the dataset.
@@ -43,6 +46,7 @@ def open_clips(
         label_fraction=label_fraction,
         classes=config.classes,
         decoder=config.decoder,
+        moving=vit.grid[1] if moving else 0,
     )
 
 

@@ -8,6 +8,7 @@ from vidkit.models.masking.contract import Masker
 from vidkit.models.masking.count import num_candidates
 from vidkit.models.masking.fixed import frame, random, tube
 from vidkit.models.masking.motion import error, motion
+from vidkit.models.masking.oracle import anti_oracle, oracle
 from vidkit.models.masking.own import own
 from vidkit.models.masking.shapes import green, multi_block
 from vidkit.settings.model import Grid, MaskConfig, Strategy
@@ -20,6 +21,8 @@ FIXED: dict[str, Masker] = {
     "multi-block": multi_block,
     "green": green,
     "error": error,
+    "oracle": oracle,
+    "anti-oracle": anti_oracle,
 }
 STRATEGIES: tuple[str, ...] = get_args(Strategy)
 
