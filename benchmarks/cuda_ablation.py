@@ -36,11 +36,11 @@ from benchmarks import common
 from benchmarks.cuda_data import cores, motions
 from benchmarks.cuda_tables import hardware
 from vidkit.bench.ablate.cells import Job, Wanted, fitting, from_grid, plan
-from vidkit.bench.ablate.journal import say
 from vidkit.bench.ablate.run import Ablation, run
 from vidkit.bench.measure import facts
 from vidkit.bench.report.table import markdown, plain, read_results
 from vidkit.bench.rows.schema import Row
+from vidkit.cli.bench.asked import say
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.synth.clips import ClipLook
 from vidkit.data.synth.motions import FPS, NAMES, places

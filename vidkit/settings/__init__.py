@@ -25,13 +25,13 @@ if TYPE_CHECKING:
     from vidkit.settings.encode import SourceOptions as SourceOptions
     from vidkit.settings.encode import SourceSpec as SourceSpec
     from vidkit.settings.fewshot import FewshotConfig as FewshotConfig
+    from vidkit.settings.mask import MaskConfig as MaskConfig
     from vidkit.settings.model import AdaMAEConfig as AdaMAEConfig
     from vidkit.settings.model import ClassifierConfig as ClassifierConfig
     from vidkit.settings.model import DecoderConfig as DecoderConfig
     from vidkit.settings.model import LossConfig as LossConfig
     from vidkit.settings.model import LSTMConfig as LSTMConfig
     from vidkit.settings.model import MannConfig as MannConfig
-    from vidkit.settings.model import MaskConfig as MaskConfig
     from vidkit.settings.model import RecomputeConfig as RecomputeConfig
     from vidkit.settings.model import SamplerConfig as SamplerConfig
     from vidkit.settings.model import ViTConfig as ViTConfig
@@ -55,11 +55,12 @@ _HOMES = {
     **dict.fromkeys(("DatasetSpec", "EncodeSettings", "Expectation", "LabelSpec"), "encode"),
     **dict.fromkeys(("SourceOptions", "SourceSpec"), "encode"),
     **dict.fromkeys(("AdaMAEConfig", "ClassifierConfig", "DecoderConfig", "LossConfig", "LSTMConfig"), "model"),
-    **dict.fromkeys(("MannConfig", "MaskConfig", "RecomputeConfig", "SamplerConfig", "ViTConfig"), "model"),
+    **dict.fromkeys(("MannConfig", "RecomputeConfig", "SamplerConfig", "ViTConfig"), "model"),
     **dict.fromkeys(("changed", "config_hash", "from_plain", "to_plain"), "plain"),
     **dict.fromkeys(("RECIPES", "Recipe"), "recipes"),
     **dict.fromkeys(("DataConfig", "FinetuneConfig", "LogConfig", "OptimConfig", "PretrainConfig"), "train"),
     "ViewConfig": "train",
+    "MaskConfig": "mask",
     "FewshotConfig": "fewshot",
     "ProbeConfig": "probe",
 }
