@@ -84,7 +84,12 @@ def mutant(seed: int, files: dict[str, bytes]) -> tuple[str, bytes]:
         if len(data) < 64:
             break
         low, high = rng.choice(
-            ((0, min(len(data), 1200)), (tables, len(data)), (0, len(data)), (len(data) // 2, len(data)))
+            (
+                (0, min(len(data), 1200)),
+                (min(tables, len(data) - 1), len(data)),
+                (0, len(data)),
+                (len(data) // 2, len(data)),
+            )
         )
         at, length = rng.randrange(low, high), rng.choice((1, 2, 4, 8, 188, rng.randrange(1, 600)))
         match rng.randrange(8):
