@@ -46,12 +46,12 @@ LISTED = DatasetSpec(
 )
 
 
-#: A spec file of the same, for commands; `more` is further lines of its head.
+#: A spec file of the same, for commands.
 LISTED_TOML = """
 name = "{name}"
 title = "{title}"
 clips_per_shard = {per_shard}
-{more}
+
 [encode]
 size = 32
 max_frames = 4
@@ -64,13 +64,11 @@ classes = "names.txt"
 """
 
 
-def listed_spec(
-    folder: Path, *, name: str = "mine", title: str = "Mine", per_shard: int = 4, more: str = ""
-) -> Path:
+def listed_spec(folder: Path, *, name: str = "mine", title: str = "Mine", per_shard: int = 4) -> Path:
     """A spec file in `folder`, with its class names beside it."""
     (folder / "names.txt").write_text("a\nb\n")
     path = folder / f"{name}{per_shard}.toml"
-    path.write_text(LISTED_TOML.format(name=name, title=title, per_shard=per_shard, more=more))
+    path.write_text(LISTED_TOML.format(name=name, title=title, per_shard=per_shard))
     return path
 
 
