@@ -26,5 +26,5 @@ def root(whole: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Builds decode in this process, for tests of what comes out; `ClipWorker` has tests of its own."""
-    monkeypatch.setattr("vidkit.data.build.build.ClipWorker", InProcess)
+    monkeypatch.setattr("vidkit.data.build.executors.ClipWorker", InProcess)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # no power is cut here

@@ -202,6 +202,11 @@ def finished(tar: Path, journal: Path) -> bool:
     return done and _is_there(tar, facts)
 
 
+def is_empty(journal: Path) -> bool:
+    """Whether a finished shard has no sample, and so no tar."""
+    return _last_line(journal) == (True, None)
+
+
 def read_sample(tar: Path, offset: int, nbytes: int) -> bytes:
     """A clip's bytes by its place in the ledger."""
     with tar.open("rb") as file:

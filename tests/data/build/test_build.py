@@ -261,7 +261,7 @@ def test_the_first_failure_of_a_shard_stops_the_others(tmp_path: Path, monkeypat
 
     prepared = plan(LISTED, listed_tree(tmp_path / "t", 60), clips_per_shard=2)
     with monkeypatch.context() as patched:
-        patched.setattr("vidkit.data.build.build.ClipWorker", Broken)
+        patched.setattr("vidkit.data.build.executors.ClipWorker", Broken)
         with pytest.raises(Boom, match="a bug"):
             run(prepared, tmp_path / "out", workers=2)
     assert run(prepared, tmp_path / "out").facts["counts"]["ok"] == 60

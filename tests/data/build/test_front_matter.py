@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data import builds
-from vidkit.data.build import build as building
+from vidkit.data.build import executors
 from vidkit.data.build.front_matter import features, front_matter
 from vidkit.data.shards import read_sample
 from vidkit.data.tables import SAMPLE
@@ -58,7 +58,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labelled = [i >= NULLS and split == "train" for i, split in enumerate(table["split"].to_pylist())]
         table = filled(table, name, [v if known else None for v, known in zip(values, labelled, strict=True)])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(building, "ClipWorker", builds.InProcess)
+        patch.setattr(executors, "ClipWorker", builds.InProcess)
         builds.run(replace(plan, table=table), folder / "out")
     return folder / "out"
 
@@ -137,7 +137,7 @@ def test_types(built: Path) -> None:
 
 def test_ids_of_several_labels_are_of_the_base_labels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = replace(builds.LISTED, labels=LabelSpec(rule="multi-hot"))
-    monkeypatch.setattr(building, "ClipWorker", builds.InProcess)
+    monkeypatch.setattr(executors, "ClipWorker", builds.InProcess)
     builds.run(builds.plan(spec, builds.listed_tree(tmp_path / "in", 12)), tmp_path / "out")
     found = datasets.load_dataset(str(tmp_path / "out"), split="train")
     check_same(found, stored(tmp_path / "out", "train"))

@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -14,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ import pytest
 
 from tests import forked
 from tests.data import builds
+from tests.data.build.crashes import Crash, crash_everywhere
 from tests.data.builds import LISTED, check_whole, listed_spec, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli.app import main
 from vidkit.data import shards
@@ -178,68 +178,6 @@ def test_an_interrupt_in_the_library_is_its_own_exception(tree: Path, tmp_path: 
 # --- killed between any two steps --------------------------------------------------------------------
 
 
-class Crash(BaseException):
-    """The process ends here."""
-
-
-STEPS = ("replace", "unlink", "rmdir", "mkdir", "fsync")
-
-
-@pytest.fixture
-def crash_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int | None], None]]:
-    """Call with N: everything that touches the folder fails from its Nth step on, as in a dead process."""
-    left: list[int | None] = [None]
-
-    def patch(owner: Any, name: str) -> None:
-        real = getattr(owner, name)
-
-        def step(*args: Any, **kwargs: Any) -> Any:
-            if left[0] is not None:
-                left[0] -= 1
-                if left[0] < 0:
-                    raise Crash(name)
-            return real(*args, **kwargs)
-
-        monkeypatch.setattr(owner, name, step)
-
-    for name in STEPS:
-        patch(os, name)
-        if hasattr(pathlib, "_normal_accessor") and name != "fsync":  # Python 3.10 keeps its own references
-            patch(pathlib._normal_accessor, name)
-
-    def at(number: int | None) -> None:
-        left[0] = number
-
-    yield at
-    left[0] = None
-
-
-def _crash_everywhere(
-    crash_at: Callable[[int | None], None],
-    begin: Callable[[Path], None],
-    attempt: Callable[[Path], None],
-    want: dict[str, str],
-    tmp_path: Path,
-) -> int:
-    """`attempt` dies at its Nth step and is made again, for every N; returns how many steps there are."""
-    for number in range(10_000):
-        out = tmp_path / f"at{number}"
-        begin(out)
-        crash_at(number)
-        try:
-            attempt(out)
-        except Crash:
-            crash_at(None)
-            attempt(out)
-            assert snapshot(out) == want, f"killed before step {number + 1}"
-            shutil.rmtree(out)
-        else:
-            crash_at(None)
-            assert snapshot(out) == want
-            return number
-    raise AssertionError("it never came to an end")
-
-
 def test_killed_before_any_step_of_a_build(
     tree: Path, tmp_path: Path, in_process: None, crash_at: Callable[[int | None], None]
 ) -> None:
@@ -250,7 +188,7 @@ def test_killed_before_any_step_of_a_build(
     def attempt(out: Path) -> None:
         run(prepared, out)
 
-    steps = _crash_everywhere(crash_at, lambda out: None, attempt, want, tmp_path)
+    steps = crash_everywhere(crash_at, lambda out: None, attempt, want, tmp_path)
     assert steps > 40
 
 
@@ -271,7 +209,7 @@ def test_killed_before_any_step_of_a_retry(
     def attempt(out: Path) -> None:
         run(after, out, retry_failed=True)
 
-    assert _crash_everywhere(crash_at, begin, attempt, want, tmp_path) > 30
+    assert crash_everywhere(crash_at, begin, attempt, want, tmp_path) > 30
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -31,7 +31,7 @@ from vidkit.bench.measure.step import TrainStep
 from vidkit.bench.regress.compare import Findings, Measured, measure_parts, processor
 from vidkit.bench.regress.data import SOURCE, built, planned
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, make_clip
-from vidkit.data.build.make_shard import ShardTask, make_shard
+from vidkit.data.build.make_shard import ShardSettings, ShardWork, make_shard
 from vidkit.data.load.augment import Box, crop_resize
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
@@ -214,15 +214,14 @@ def _shard_maker(prepared: Prepared, folder: Path) -> Callable[[], int]:
         for slot in slots(table):
             tar = out / slot.name
             tar.parent.mkdir(parents=True, exist_ok=True)
-            task = ShardTask(
+            work = ShardWork(
                 rows=table.slice(slot.start, slot.rows).to_pylist(),
                 split=slot.split,
                 tar=tar,
                 journal=tar.with_suffix(".journal"),
-                roots=prepared.roots,
-                encode=prepared.spec.encode,
+                settings=ShardSettings(roots=prepared.roots, encode=prepared.spec.encode),
             )
-            facts_of_shard = make_shard(task, worker=worker)
+            facts_of_shard = make_shard(work, worker=worker)
             made += 0 if facts_of_shard is None else facts_of_shard.samples
         shutil.rmtree(out)
         if made != table.num_rows:

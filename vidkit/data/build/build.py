@@ -6,14 +6,15 @@ replaced as a whole, and dataset.json says "complete" last.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from threading import Event, local
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import pyarrow as pa
@@ -21,9 +22,11 @@ import pyarrow.parquet as pq
 
 from vidkit.data import dataset as folder
 from vidkit.data import shards
-from vidkit.data.build.clip_worker import ClipWorker, Stopped
-from vidkit.data.build.make_shard import OUTCOME, ShardTask, make_shard
+from vidkit.data.build.clip_worker import Stopped
+from vidkit.data.build.executors import LocalExecutor
+from vidkit.data.build.make_shard import OUTCOME, ShardSettings
 from vidkit.data.build.state import BuildState, differences, lock
+from vidkit.data.build.task import Made, ShardTask, run_task
 from vidkit.data.plan.layout import Slot, slots
 from vidkit.data.progress import Progress
 from vidkit.data.shards import ShardFacts
@@ -142,66 +145,55 @@ def _must_be_same(
 def _make_shards(
     table: pa.Table, planned: list[Slot], settings: BuildSettings, state: BuildState, progress: Progress
 ) -> None:
-    """Map `make_shard` over the unfinished shards.
+    """Map `run_task` over the unfinished shards.
 
     The first failure stops the others, which stay resumable.
     """
-    stop = Event()
     todo = []
-    for slot in planned:
+    for number, slot in enumerate(planned):
         if state.is_finished(slot):
             _count(progress, (row["status"] for row in state.outcomes(slot)[0]))
         else:
-            todo.append(slot)
-
-    def work(slot: Slot) -> None:
-        if stop.is_set():
-            raise Stopped
-        task = ShardTask(  # rows are read when a shard's turn comes: memory does not grow with the plan
-            rows=table.slice(slot.start, slot.rows).to_pylist(),
-            split=slot.split,
-            tar=settings.out / slot.name,
-            journal=state.journal(slot),
-            roots=settings.roots,
-            encode=settings.encode,
-            strict=settings.strict_decode,
-            transcoder=settings.transcoder,
-            follow_symlinks=settings.follow_symlinks,
-            timeout_s=settings.timeout_s,
-            sidecars=settings.sidecars,
-            kept=state.kept(slot),
-        )
-        if not hasattr(mine, "worker"):
-            mine.worker = workers.enter_context(ClipWorker(settings.timeout_s, stop.is_set))
+            todo.append(number)
+    if not todo:
+        return
+    of_all = ShardSettings(
+        roots=settings.roots,
+        encode=settings.encode,
+        strict=settings.strict_decode,
+        transcoder=settings.transcoder,
+        follow_symlinks=settings.follow_symlinks,
+        timeout_s=settings.timeout_s,
+        sidecars=settings.sidecars,
+    )
+    out = os.fspath(settings.out)
+    with LocalExecutor(settings.workers, settings.timeout_s, progress) as pool:
         try:
-            make_shard(task, progress.advance, progress.already, stop.is_set, mine.worker)
-        except BaseException:
-            stop.set()  # here, before this thread takes up another shard
-            raise
-
-    # a thread each, which waits for the child process that does its work
-    mine = local()
-    with ExitStack() as workers, ThreadPoolExecutor(settings.workers, thread_name_prefix="shard") as pool:
-        futures: list[Future[None]] = []
-        try:
-            futures += (pool.submit(work, slot) for slot in todo)
-            _wait_for(futures)
+            tasks = (ShardTask(out=out, number=number, settings=of_all) for number in todo)
+            for made in _ended([pool.submit(run_task, task) for task in tasks]):
+                if made.attempt:
+                    state.publish(planned[made.number], made.attempt)
         except KeyboardInterrupt:
             raise Interrupted from None
         finally:
-            stop.set()  # also for Ctrl-C; does nothing once all are done
-            for future in futures:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)  # does nothing once all are done
 
 
-def _wait_for(futures: list[Future[None]]) -> None:
-    """Wait for all; raise the first failure as soon as it happens. Wakes up often enough for Ctrl-C."""
-    left: set[Future[None]] = set(futures)
-    while left:
-        done, left = wait(left, timeout=0.5, return_when=FIRST_EXCEPTION)
-        for future in done:
-            if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
-                future.result()
+def _ended(futures: list[Future[Made]]) -> Iterator[Made]:
+    """Results as they come; raises the first failure as soon as it happens. Wakes up often enough for Ctrl-C."""
+    ended: SimpleQueue[Future[Made]] = SimpleQueue()
+    for future in futures:
+        future.add_done_callback(ended.put)
+    for _ in futures:
+        future = _next(ended)
+        if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
+            yield future.result()
+
+
+def _next(ended: SimpleQueue[Future[Made]]) -> Future[Made]:
+    while True:
+        with contextlib.suppress(Empty):
+            return ended.get(timeout=0.5)
 
 
 def _count(progress: Progress, statuses: Iterable[str]) -> None:

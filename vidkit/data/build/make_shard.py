@@ -1,7 +1,7 @@
 """The unit of work: one planned shard, from plan rows to a tar and a journal.
 
-A pure function of the task: what it writes does not depend on who runs it, when, or how often it was
-interrupted. `build` maps it over an executor.
+A pure function of its work: what it writes does not depend on who runs it, when, or how often it was
+interrupted. `task` reads the rows for it, where the plan lies.
 """
 
 from __future__ import annotations
@@ -50,14 +50,9 @@ _TRIMMED = (
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ShardTask:
-    """Everything that one shard is made from."""
+class ShardSettings:
+    """How each shard of a build is made, the same for all of them."""
 
-    rows: list[dict[str, Any]]
-    """Plan rows with `key`, in order."""
-    split: str
-    tar: Path
-    journal: Path
     roots: Mapping[str, str]
     """Source -> folder."""
     encode: EncodeSettings
@@ -67,12 +62,26 @@ class ShardTask:
     timeout_s: float = 120.0
     sidecars: Mapping[str, str] = field(default_factory=dict)
     """Source -> ending of the JSON file beside each of its videos, for those that have them."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ShardWork:
+    """Everything that one shard is made from, and where it goes."""
+
+    rows: list[dict[str, Any]]
+    """Plan rows with `key`, in order."""
+    split: str
+    tar: Path
+    journal: Path
+    settings: ShardSettings
     kept: Mapping[str, dict[str, Any]] = field(default_factory=dict)
-    """Key -> ledger row of a clip that an earlier build stored in `tar`; its bytes are copied."""
+    """Key -> ledger row of a clip that an earlier build stored; its bytes are copied."""
+    stored: Path | None = None
+    """The tar that holds those clips."""
 
 
 def make_shard(
-    task: ShardTask,
+    work: ShardWork,
     on_clip: Callable[[str], None] = lambda status: None,
     on_found: Callable[[str], None] = lambda status: None,
     should_stop: Callable[[], bool] = lambda: False,
@@ -94,24 +103,24 @@ def make_shard(
         OSError: the shard could not be written, for example on a full disk; likewise.
     """
     with (
-        ShardWriter(task.tar, task.journal, task.split) as writer,
-        ClipWorker(task.timeout_s, should_stop) if worker is None else nullcontext(worker) as worker,
+        ShardWriter(work.tar, work.journal, work.split) as writer,
+        ClipWorker(work.settings.timeout_s, should_stop) if worker is None else nullcontext(worker) as worker,
     ):
         for row in writer.rows:
             on_found(row["status"])
-        for row in task.rows[len(writer.rows) :]:
+        for row in work.rows[len(writer.rows) :]:
             if should_stop():
                 raise Stopped
             clip: bytes | None
-            kept = row["key"] in task.kept
+            kept = row["key"] in work.kept
             if kept:
-                outcome = dict(task.kept[row["key"]])
-                clip = shards.read_sample(task.tar, outcome["offset"], outcome["nbytes"])
+                outcome = dict(work.kept[row["key"]])
+                clip = shards.read_sample(work.stored or work.tar, outcome["offset"], outcome["nbytes"])
             else:
-                outcome, clip = _make_clip(row, task, worker)
+                outcome, clip = _make_clip(row, work, worker)
             meta = None
             if clip is not None:
-                beside, wrong = _beside(row, outcome, task)
+                beside, wrong = _beside(row, outcome, work)
                 outcome["warnings"] += [wrong] if wrong and wrong not in outcome["warnings"] else []
                 meta = {**sample_meta(row, outcome), **beside}
             writer.add(outcome, clip, meta)
@@ -119,7 +128,7 @@ def make_shard(
         return writer.finish()
 
 
-def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:
+def _make_clip(row: dict[str, Any], work: ShardWork, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:
     """(outcome columns and key, the stored clip's bytes if there is one)."""
     used: dict[str, Any] = row
     failed: list[str] = []
@@ -129,7 +138,7 @@ def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tupl
     elif row["path"] is None:
         result = ClipOutcome(error="missing", message="the file was not found")
     else:
-        result, used, failed = _first_good(row, task, worker)
+        result, used, failed = _first_good(row, work, worker)
     outcome: dict[str, Any] = {"key": row["key"], **dict.fromkeys(OUTCOME)}
     outcome["source_sha256"], outcome["source_bytes"] = result.source_sha256, result.source_bytes
     clip = result.clip
@@ -150,7 +159,7 @@ def _make_clip(row: dict[str, Any], task: ShardTask, worker: ClipWorker) -> tupl
 
 
 def _first_good(
-    row: dict[str, Any], task: ShardTask, worker: ClipWorker
+    row: dict[str, Any], work: ShardWork, worker: ClipWorker
 ) -> tuple[ClipOutcome, dict[str, Any], list[str]]:
     """(outcome, the file it is of, in words what became of the others) of a clip's files, tried one after another.
 
@@ -162,14 +171,14 @@ def _first_good(
     for one in tries:
         result = worker.run(
             ClipJob(
-                root=task.roots[row["source"]],
+                root=work.settings.roots[row["source"]],
                 path=one["path"],
-                settings=task.encode,
+                settings=work.settings.encode,
                 start_s=one["start_s"],
                 end_s=one["end_s"],
-                strict=task.strict,
-                transcoder=task.transcoder,
-                follow_symlinks=task.follow_symlinks,
+                strict=work.settings.strict,
+                transcoder=work.settings.transcoder,
+                follow_symlinks=work.settings.follow_symlinks,
             )
         )
         if one["whole"] and result.clip is not None and result.clip.start_s is None:
@@ -182,13 +191,15 @@ def _first_good(
     return first, tries[0], failed[1:]
 
 
-def _beside(row: dict[str, Any], outcome: dict[str, Any], task: ShardTask) -> tuple[dict[str, Any], str | None]:
+def _beside(row: dict[str, Any], outcome: dict[str, Any], work: ShardWork) -> tuple[dict[str, Any], str | None]:
     """What the source says of the clip in a file beside it, and what was wrong with that file."""
-    ending = task.sidecars.get(row["source"])
+    ending = work.settings.sidecars.get(row["source"])
     if ending is None:
         return {}, None
     path = outcome.get("path") or row["path"]
-    return read_sidecar(task.roots[row["source"]], path, ending, follow_symlinks=task.follow_symlinks)
+    return read_sidecar(
+        work.settings.roots[row["source"]], path, ending, follow_symlinks=work.settings.follow_symlinks
+    )
 
 
 def sample_meta(row: Mapping[str, Any], outcome: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from vidkit.data.build.build import BuildSettings, Built
 from vidkit.data.build.build import build as build_table
+from vidkit.data.build.task import encoder_of
 from vidkit.data.plan.planning import Prepared, Request, choose_spec, describe, identity, prepare
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError
@@ -86,11 +87,7 @@ def build(
         Interrupted: Ctrl-C; what is done is kept, and the same call goes on.
     """
     of = planned.settings
-    if of["transcoder"] == "ffmpeg":
-        from vidkit.data.media.transcode_ffmpeg import fingerprint
-    else:
-        from vidkit.data.media.transcode import encoder_fingerprint as fingerprint
-    encoder = fingerprint()
+    encoder = encoder_of(of["transcoder"])
     settings = BuildSettings(
         out=Path(out),
         roots=planned.roots,

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from vidkit.data import dataset as folder
 from vidkit.data import shards
+from vidkit.data.build import attempts
 from vidkit.data.build.make_shard import OUTCOME
+from vidkit.data.build.plan_file import PLAN, write_plan
 from vidkit.data.plan.layout import Slot
 from vidkit.data.shards import ShardFacts
 from vidkit.errors import BuildError, DatasetError
 
-_PLAN = "plan.parquet"
 _PLAN_COLUMNS = ["clip_id", "split", "labels", "class_id"]
 
 
@@ -59,6 +60,7 @@ class BuildState:
     def __init__(self, out: Path) -> None:
         self.out = out
         self.work = out / folder.BUILD_STATE
+        self.plan = self.work / PLAN
 
     def existing(self) -> dict[str, Any] | None:
         """dataset.json of a build that was begun here; None for a new folder.
@@ -80,22 +82,18 @@ class BuildState:
     def clear(self) -> None:
         """Remove what a kill left before the first build had begun, or after the last one was complete."""
         if self.work.exists():
-            shutil.rmtree(self.work)
+            _remove(self.work)
 
     def begin(self, table: pa.Table, facts: Mapping[str, Any]) -> None:
         """Note what is being built; from here on the folder belongs to this plan and these settings."""
         self.work.mkdir(exist_ok=True)
-        if not (self.work / _PLAN).exists():
-            part = self.work / (_PLAN + ".part")
-            with part.open("wb") as file:
-                pq.write_table(table.select(_PLAN_COLUMNS), file)
-            part.replace(self.work / _PLAN)
+        write_plan(self.plan, table)  # also over an earlier one: files may lie elsewhere now
         shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "building"})
 
     def finish(self, facts: Mapping[str, Any]) -> None:
         """Write dataset.json as complete, the last thing of a build, and remove its working files."""
         shards.write_json(self.out / folder.DATASET_JSON, {**facts, "status": "complete"})
-        shutil.rmtree(self.work)
+        _remove(self.work)
 
     def journal(self, slot: Slot) -> Path:
         """Where a shard's journal lies until the build is complete."""
@@ -115,6 +113,7 @@ class BuildState:
         """Whether a shard needs no work: finished by this build, or without a failure in the earlier one."""
         tar, journal = self.out / slot.name, self.journal(slot)
         shards.settle(tar, journal)
+        attempts.settle(self.work, slot, tar, journal)
         if shards.finished(tar, journal):
             return True
         if self.earlier is None or journal.with_name(journal.name + ".part").exists():
@@ -122,6 +121,19 @@ class BuildState:
         rows, entry = self._earlier_rows(slot), self.earlier[1].get(slot.name)
         whole = entry is not None and tar.exists() and tar.stat().st_size == entry["bytes"]
         return whole and pc.all(pc.equal(rows["status"], "ok")).as_py() is not False
+
+    def publish(self, slot: Slot, attempt: str) -> None:
+        """Put what an attempt has made in its place, unless another was first.
+
+        Raises:
+            BuildError: its files are not there.
+        """
+        made = attempts.scratch(self.work, slot, attempt)
+        if not attempts.publish(self.out / slot.name, self.journal(slot), *made):
+            raise BuildError(
+                f"a node said that it had made {slot.name}, but {made[0]} is not there",
+                hint="give an --out that lies on a file system which all nodes share, at the same place",
+            )
 
     def kept(self, slot: Slot) -> dict[str, dict[str, Any]]:
         """Key -> outcome of the clips that an earlier build stored in this shard, if its tar is as it was then."""
@@ -145,7 +157,7 @@ class BuildState:
 
     def plan_difference(self, table: pa.Table) -> list[str]:
         """In words, how the plan in the folder differs from `table`."""
-        there = self.work / _PLAN
+        there = self.plan
         if not there.exists():
             there = self.out / folder.CLIPS_PARQUET
         if not there.exists():
@@ -162,6 +174,15 @@ class BuildState:
             if ids:
                 lines.append(f"{words}: {len(ids):,}, for example {min(ids)}")
         return lines
+
+
+def _remove(work: Path) -> None:
+    """Remove a working folder; a task that was given up may put a file there meanwhile."""
+    for _ in range(3):
+        with contextlib.suppress(OSError):
+            shutil.rmtree(work)
+            return
+    shutil.rmtree(work)
 
 
 def _what_is_planned(table: pa.Table) -> dict[str, tuple[Any, ...]]:
