@@ -19,6 +19,7 @@ from vidkit.models import layers
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.losses import motion_energy
 from vidkit.models.masking import mask_generator
+from vidkit.models.tokenizers import patchify
 from vidkit.settings.model import (
     SIZES,
     AdaMAEConfig,
@@ -411,7 +412,7 @@ def test_motion_overlap_finds_the_moving_part() -> None:
     assert model(video, keep_BV=moving).motion_overlap.item() == 1.0
     assert model(video, keep_BV=moving - 4).motion_overlap.item() == 0.0
     assert model(video, keep_BV=moving, diagnostics=False).motion_overlap is None
-    energy = motion_energy(clips(config), config.encoder)
+    energy = motion_energy(patchify(clips(config), config.encoder), config.encoder)
     value = clips(config).float() / 255
     frames = torch.cat([torch.zeros_like(value[:, :, :1]), (value[:, :, 1:] - value[:, :, :-1]) ** 2], dim=2)
     for token, (t, y, x) in enumerate((t, y, x) for t in range(2) for y in range(4) for x in range(4)):

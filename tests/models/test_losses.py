@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from tests.reference import ref_adamae
+from vidkit.models import losses
 from vidkit.models.losses import (
     entropy,
     motion_overlap,
@@ -90,6 +92,28 @@ def test_token_errors_are_means_over_the_patch(kind: Any) -> None:
             gaps = [abs(float(p) - float(t)) for p, t in zip(predicted[b, token], target[b, token], strict=True)]
             expected = sum(gap**2 if kind == "mse" else gap for gap in gaps) / 7
             assert float(errors[b, token]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["mse", "l1"])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_errors_of_few_rows_at_a_time_equal_those_of_all(
+    kind: Any, normalize: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Values and gradients, where the last rows are fewer than the others."""
+    torch.manual_seed(0)
+    monkeypatch.setattr(losses, "CACHED_VALUES", 1)  # 16 rows, the fewest
+    settings = LossConfig(kind=kind, normalize=normalize)
+    head = nn.Linear(10, VIT.patch_values)
+    patches = patchify(torch.randint(0, 256, (3, 3, 4, 32, 32), dtype=torch.uint8), VIT)[:, :7]
+    tail, slope = torch.randn(3, 7, 10, requires_grad=True), torch.rand(3, 7)
+    whole = token_errors(head(tail), patch_targets(patches, 3, normalize), kind)
+    parts = losses.head_errors(tail, head, patches, 3, settings)
+    torch.testing.assert_close(parts, whole)
+    sides = [tail, *head.parameters()]
+    for one, other in zip(
+        torch.autograd.grad(parts, sides, slope), torch.autograd.grad(whole, sides, slope), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
 
 
 def test_entropy_of_even_and_collapsed_distributions() -> None:

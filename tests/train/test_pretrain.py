@@ -22,7 +22,7 @@ from vidkit.models import checkpoints
 from vidkit.settings.model import MaskConfig
 from vidkit.settings.plain import to_plain
 from vidkit.settings.train import LogConfig, PretrainConfig
-from vidkit.train import loop, pretrain
+from vidkit.train import loop, pretrain, setup
 from vidkit.train.runs import RunFolder
 from vidkit.train.schedule import learning_rate
 
@@ -256,12 +256,34 @@ def test_fp16_needs_a_gpu(built: Path, tmp_path: Path) -> None:
         run(small.pretrain(optim=small.optim(precision="fp16")), built, tmp_path)
 
 
-def test_bf16(built: Path, tmp_path: Path) -> None:
+def test_bf16(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(setup, "has_bf16_units", lambda: True)
     run(small.pretrain(), built, tmp_path / "fp32")
     run(small.pretrain(optim=small.optim(precision="bf16")), built, tmp_path / "bf16")
     losses = [[row["loss"] for row in RunFolder(tmp_path / name).rows()] for name in ("fp32", "bf16")]
     assert losses[0] != losses[1]
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
+
+
+def test_bf16_is_fp32_where_the_processor_would_imitate_it(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    monkeypatch.setattr(setup, "has_bf16_units", lambda: False)
+    for precision in ("fp32", "bf16"):
+        run(small.pretrain(optim=small.optim(epochs=1, precision=precision)), built, tmp_path / precision)
+    losses = [[row["loss"] for row in RunFolder(tmp_path / name).rows()] for name in ("fp32", "bf16")]
+    assert losses[0] == losses[1]
+    assert "no units for bf16: training in fp32 instead" in caplog.text
+
+
+def test_what_a_processor_has(tmp_path: Path) -> None:
+    for flags, has in (("fpu avx2 avx512f", False), ("fpu avx512_bf16", True), ("amx_bf16 amx_tile", True)):
+        path = tmp_path / f"cpuinfo-{has}-{len(flags)}"
+        path.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+        assert setup.has_bf16_units(path) is has
+    assert not setup.has_bf16_units(tmp_path / "missing")
 
 
 def test_a_tracker_that_is_not_installed(built: Path, tmp_path: Path) -> None:

@@ -27,12 +27,11 @@ from vidkit.models.layers import (
 from vidkit.models.losses import (
     EPS,
     entropy,
+    head_errors,
     motion_energy,
     motion_overlap,
     patch_statistics,
-    patch_targets,
     sampling_loss,
-    token_errors,
 )
 from vidkit.models.masking import (
     Mask,
@@ -46,6 +45,7 @@ from vidkit.models.masking import (
     visible_mask,
 )
 from vidkit.models.objectives import drawn_set_loss, entropy_shortfall, plackett_luce_log_prob
+from vidkit.models.products import use_fast_products
 from vidkit.models.running_errors import RunningErrors
 from vidkit.models.sampler import TokenSampler
 from vidkit.models.spt import make_tokenizer
@@ -133,6 +133,7 @@ class AdaMAE(nn.Module):
         for name, width in (("encoder_positions", vit.width), ("decoder_positions", decoder.width)):
             self.register_buffer(name, position_table(vit.positions, vit.grid, width), persistent=False)
         init_weights(self, generator=generator)
+        use_fast_products(self)
 
     def forward(
         self,
@@ -190,7 +191,7 @@ class AdaMAE(nn.Module):
         if self.running_errors is not None and self.training:
             self.running_errors.update(_targets(mask), errors_BM.detach())
         keep_BV = mask.keep
-        overlap = self.overlap(video_BCTHW, keep_BV) if diagnostics else None
+        overlap = self.overlap(patches_BNP, keep_BV) if diagnostics else None
         return AdaMAEOutput(
             loss=loss,
             reconstruction_loss=reconstruction.detach(),
@@ -310,9 +311,8 @@ class AdaMAE(nn.Module):
 
     def errors_once(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
         """(B, M) error of each target, from the decoder's last block (B, M, E) and true patches (B, M, P)."""
-        settings = self.config.loss
-        target_BMP = patch_targets(patches_BMP, self.config.encoder.channels, settings.normalize)
-        return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
+        channels = self.config.encoder.channels
+        return head_errors(self.decoder_norm(tail_BME), self.head, patches_BMP, channels, self.config.loss)
 
     def _reconstruct_early(
         self, latent_BVD: Tensor, keep_BV: Tensor, targets_BM: Tensor, patches_BNP: Tensor
@@ -351,11 +351,11 @@ class AdaMAE(nn.Module):
         return [p for module in modules if module is not None for p in module.parameters() if p.requires_grad]
 
     @torch.no_grad()
-    def overlap(self, video_BCTHW: Tensor, keep_BV: Tensor) -> Tensor:
+    def overlap(self, patches_BNP: Tensor, keep_BV: Tensor) -> Tensor:
         """Share of the visible tokens that are among the V with most motion; see `losses.motion_overlap`."""
         vit = self.config.encoder
         shown_BN = visible_mask(keep_BV, vit.tokens)
-        return motion_overlap(shown_BN, motion_energy(video_BCTHW, vit), keep_BV.shape[1])
+        return motion_overlap(shown_BN, motion_energy(patches_BNP, vit), keep_BV.shape[1])
 
     @torch.no_grad()
     def predict(

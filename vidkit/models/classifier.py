@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from vidkit.errors import ConfigError
 from vidkit.models.layers import init_weights, make_blocks, position_table, run_blocks
 from vidkit.models.masking import random_subset
+from vidkit.models.products import use_fast_products
 from vidkit.models.spt import make_tokenizer
 from vidkit.models.tokenizers import check_video, patchify, take
 from vidkit.settings.model import ClassifierConfig
@@ -43,6 +44,7 @@ class VideoClassifier(nn.Module):
         self.head = nn.Linear(vit.width, config.classes)
         self.register_buffer("positions", position_table(vit.positions, vit.grid, vit.width), persistent=False)
         init_weights(self, linear="normal", generator=generator)
+        use_fast_products(self)
         with torch.no_grad():
             self.head.weight.mul_(config.head_scale)
 

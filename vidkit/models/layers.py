@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vidkit.models.lsa import LocalityAttention
+from vidkit.models.products import linear
 from vidkit.settings.model import AttentionKind, Grid, Positions, Recompute
 
 Result = TypeVar("Result", Tensor, "tuple[Tensor, Tensor]")
@@ -196,7 +197,7 @@ def queries_keys_values(block: Any, x_BND: Tensor, start: int) -> tuple[Tensor, 
 
     With `start` 0 one product gives all three, (B, N, 3 D), and the first tensor is empty.
     """
-    attention, linear = block.attn, nn.functional.linear
+    attention = block.attn
     normed_BND = block.norm1(x_BND)
     if start == 0:
         return x_BND.new_empty(0), attention.qkv(normed_BND)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.models.tokenizers import TubeletTokenizer, patchify, split_channels, to_unit
+from vidkit.models.products import linear
+from vidkit.models.tokenizers import TubeletTokenizer, normalised, patchify
 from vidkit.settings.model import Shifts, ViTConfig
 
 Offset = tuple[int, int]
@@ -88,15 +89,14 @@ class ShiftedPatchTokenizer(nn.Module):
 
     def forward(self, inputs_BNQ: Tensor) -> Tensor:
         """(B, N, Q) pixels, uint8 or in [0, 1] -> (B, N, D) tokens."""
-        pixels = split_channels(to_unit(inputs_BNQ), self.config.channels)
-        values_BNQ = self.norm(((pixels - self.pixel_mean) / self.pixel_std).flatten(-2))
+        values_BNQ = self.norm(normalised(inputs_BNQ, self.pixel_mean, self.pixel_std))
         weight_DQ: Tensor = self.proj.weight
         bias_D: Tensor = self.proj.bias
         if not torch.is_grad_enabled():
             # Some versions of torch let autocast remember a parameter's half-precision copy that was made without
             # a gradient, and the call with a gradient that follows would get that one.
             weight_DQ, bias_D = weight_DQ.detach(), bias_D.detach()
-        return nn.functional.linear(values_BNQ, weight_DQ, bias_D)
+        return linear(values_BNQ, weight_DQ, bias_D)
 
 
 Tokenizer = TubeletTokenizer | ShiftedPatchTokenizer

@@ -28,6 +28,7 @@ from vidkit.settings.train import Precision, ViewConfig
 from vidkit.train.files import check_place, written_whole
 from vidkit.train.inference import choose_device, open_classifier, open_views, views_of
 from vidkit.train.metrics import multi_label, single_label
+from vidkit.train.setup import usable_precision
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -96,6 +97,7 @@ def predict(
     training = model.training
     model.eval()
     kind = torch.device(device).type
+    precision = usable_precision(precision, kind)
     with torch.inference_mode():
         for batch in loader:
             moved = batch.to(device)
