@@ -31,7 +31,9 @@ from vidkit.models.losses import (
     motion_energy,
     motion_overlap,
     patch_statistics,
+    patch_targets,
     sampling_loss,
+    token_errors,
 )
 from vidkit.models.masking import (
     Mask,
@@ -45,7 +47,7 @@ from vidkit.models.masking import (
     visible_mask,
 )
 from vidkit.models.objectives import drawn_set_loss, entropy_shortfall, plackett_luce_log_prob
-from vidkit.models.products import use_fast_products
+from vidkit.models.products import plain_on_cpu, use_fast_products
 from vidkit.models.running_errors import RunningErrors
 from vidkit.models.sampler import TokenSampler
 from vidkit.models.spt import make_tokenizer
@@ -311,8 +313,11 @@ class AdaMAE(nn.Module):
 
     def errors_once(self, tail_BME: Tensor, patches_BMP: Tensor) -> Tensor:
         """(B, M) error of each target, from the decoder's last block (B, M, E) and true patches (B, M, P)."""
-        channels = self.config.encoder.channels
-        return head_errors(self.decoder_norm(tail_BME), self.head, patches_BMP, channels, self.config.loss)
+        channels, settings = self.config.encoder.channels, self.config.loss
+        if plain_on_cpu(tail_BME):
+            return head_errors(self.decoder_norm(tail_BME), self.head, patches_BMP, channels, settings)
+        target_BMP = patch_targets(patches_BMP, channels, settings.normalize)
+        return token_errors(self.head(self.decoder_norm(tail_BME)), target_BMP, settings.kind)
 
     def _reconstruct_early(
         self, latent_BVD: Tensor, keep_BV: Tensor, targets_BM: Tensor, patches_BNP: Tensor

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidkit.models.products import linear, plain_on_cpu
+from vidkit.models.products import linear
 from vidkit.models.tokenizers import split_channels, to_unit
 from vidkit.settings.model import LossConfig, ViTConfig
 
@@ -69,17 +69,14 @@ CACHED_VALUES = 1 << 19
 def head_errors(
     tail_BME: Tensor, head: nn.Linear, patches_BMP: Tensor, channels: int, settings: LossConfig
 ) -> Tensor:
-    """L_R of each target (B, M), from what the head reads (B, M, E) and the true patches (B, M, P).
+    """L_R of each target (B, M), from what the head reads (B, M, E) and the true patches (B, M, P), on a CPU.
 
-    The same as `token_errors(head(tail), patch_targets(...))`. Predictions are the largest tensors of a step: on a
-    CPU they are made for a few tokens at a time, and once more in the backward pass, which is faster by far than to
+    The same as `token_errors(head(tail), patch_targets(...))`. Predictions are the largest tensors of a step: here
+    they are made for a few tokens at a time, and once more in the backward pass, which is faster by far than to
     write them to memory.
     """
-    if plain_on_cpu(tail_BME):
-        errors_BM: Tensor = _HeadErrors.apply(tail_BME, head.weight, head.bias, patches_BMP, channels, settings)
-        return errors_BM
-    target_BMP = patch_targets(patches_BMP, channels, settings.normalize)
-    return token_errors(head(tail_BME), target_BMP, settings.kind)
+    errors_BM: Tensor = _HeadErrors.apply(tail_BME, head.weight, head.bias, patches_BMP, channels, settings)
+    return errors_BM
 
 
 class _HeadErrors(torch.autograd.Function):

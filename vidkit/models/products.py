@@ -1,8 +1,8 @@
 """The product of a linear layer, by the library that multiplies fastest on this processor.
 
-torch multiplies float32 matrices on x86 with MKL, which takes its AVX-512 kernels on Intel's processors only. oneDNN,
-which torch carries as well, asks the processor what it can do: on an AMD EPYC its float32 products take less than
-half the time. Both round sums in float32; their last bits differ, as they do between two processors.
+torch multiplies float32 matrices on x86 with MKL, which takes its AVX-512 kernels on Intel's processors only.
+oneDNN, which torch carries as well, asks the processor what it can do: on an AMD EPYC its float32 products take less
+than half the time. Both round sums in float32; their last bits differ, as they do between two processors.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -29,8 +29,9 @@ def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor
 class Linear(nn.Linear):
     """A linear layer whose product is `linear`."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., K) -> (..., N)."""
+        return linear(x, self.weight, self.bias)
 
 
 def use_fast_products(model: nn.Module) -> None:
@@ -46,15 +47,12 @@ def onednn_is_faster(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     Not measured at run time: a run that goes on must multiply as it began, to the bit.
     """
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available() and cpuinfo.exists()):
+    both = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    if not (both and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2") and cpuinfo.exists()):
         return False
-    vendors = {
-        line.split(":")[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("vendor_id")
-    }
-    able = torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2")
-    return (
-        able and bool(vendors) and "GenuineIntel" not in vendors and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-    )
+    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
+    vendors = {found.strip() for name, _, found in lines if name.strip() == "vendor_id"}
+    return bool(vendors) and "GenuineIntel" not in vendors
 
 
 def plain_on_cpu(x: Tensor) -> bool:

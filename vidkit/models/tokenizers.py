@@ -57,7 +57,7 @@ def to_unit(pixels: Tensor) -> Tensor:
 def normalised(patches_BNP: Tensor, mean_C: Tensor, deviation_C: Tensor) -> Tensor:
     """Patches in [0, 1], less each channel's mean, over its deviation: (B, N, P) -> (B, N, P), float32.
 
-    Mean and deviation are written out for a whole patch: along three channels at a time a CPU takes 20 times as long.
+    Mean and deviation are written out for a whole patch: three channels at a time take a CPU 20 times as long.
     """
     positions = patches_BNP.shape[-1] // len(mean_C)
     mean_P, deviation_P = mean_C.repeat(positions), deviation_C.repeat(positions)
@@ -118,5 +118,5 @@ class TubeletTokenizer(nn.Module):
             return linear(normalised(patches_BNP, self.pixel_mean, self.pixel_std), weight_DP, bias_D)
         # without a gradient nobody needs the values again: a few clips at a time, they never leave the cache
         clips = max(1, (torch.get_num_threads() << 19) // patches_BNP[0].numel())
-        parts = (normalised(part, self.pixel_mean, self.pixel_std) for part in patches_BNP.split(clips))
+        parts = (normalised(part, self.pixel_mean, self.pixel_std) for part in torch.split(patches_BNP, clips))
         return torch.cat([linear(part, weight_DP, bias_D) for part in parts])

@@ -148,12 +148,8 @@ def accelerator(optim: OptimConfig, tracker: str | None = None, folder: str | No
         log.warning("this processor has no units for %s: training in fp32 instead", optim.precision)
     AcceleratorState._reset_state()  # a process may have several runs, each with its precision
     try:
-        made = Accelerator(
-            cpu=cpu,
-            mixed_precision="no" if precision == "fp32" else precision,
-            log_with=tracker,
-            project_dir=folder,
-        )
+        mixed = "no" if precision == "fp32" else precision
+        made = Accelerator(cpu=cpu, mixed_precision=mixed, log_with=tracker, project_dir=folder)
     except ValueError as error:
         raise ConfigError(f"accelerate refuses these settings: {error}", field="log.tracker") from error
     if tracker is not None and not made.log_with:
