@@ -1,8 +1,8 @@
 """The product of a linear layer, by the library that multiplies fastest on this processor.
 
 torch multiplies float32 matrices on x86 with MKL, which takes its AVX-512 kernels on Intel's processors only.
-oneDNN, which torch carries as well, asks the processor what it can do: on an AMD EPYC its float32 products take less
-than half the time. Both round sums in float32; their last bits differ, as they do between two processors.
+oneDNN, which torch carries as well, asks the processor what it can do: on an AMD EPYC its float32 products take
+less than half the time. Both round sums in float32; last bits differ, as they do between two processors.
 
 Shapes: M rows, K inputs, N outputs.
 """
@@ -47,7 +47,7 @@ def onednn_is_faster(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
     Not measured at run time: a run that goes on must multiply as it began, to the bit.
     """
-    both = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    both = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
     if not (both and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2") and cpuinfo.exists()):
         return False
     lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
