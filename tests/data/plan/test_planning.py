@@ -207,9 +207,11 @@ def test_a_plan_without_a_clip_is_an_error(tmp_path: Path) -> None:
     root = listed_tree(tmp_path / "t", 4, missing=3)
     for video in (root / "train").iterdir():
         video.unlink()
+    (root / "weird.csv").write_text("what|where\n")
     with pytest.raises(ConfigError, match="no clip is planned; looked in") as caught:
         plan(LISTED, root, options=SourceOptions(present_only=True))
     assert "--dry-run" in str(caught.value)
+    assert "; not understood, so not read: weird.csv\n" in str(caught.value)
 
 
 def test_stages_are_told(tmp_path: Path) -> None:

@@ -80,7 +80,10 @@ def test_rows(tmp_path: Path) -> None:
     assert row(result, "a/x")["labels"] == sorted([NAMES[3], NAMES[14]])
     assert row(result, "gone")["error"] == "missing"
     assert row(result, "gone")["message"] == "train.txt, row 2, field 'path': no file 'gone.mp4'"
-    assert (row(result, "a/y")["labels"], row(result, "a/y")["error"]) == ([], None)
+    assert (row(result, "a/y")["labels"], row(result, "a/y")["error"]) == ([], "no-label")
+    assert row(result, "a/y")["message"] == (
+        "train.txt, row 3, field 'label': has no label, as 7 of the list's 8 lines have"
+    )
     assert row(result, "a/z")["error"] == "unknown-label"
     assert row(result, "a/z")["message"] == (
         "train.txt, row 4, field 'label': 400 is no id of the class list (0 to 399)"
@@ -229,6 +232,33 @@ def test_start_and_length_before_a_label(tmp_path: Path) -> None:
     assert "train.txt, row 3, field 'start': the clip begins at frame 50" in last["message"]
 
 
+def test_lines_that_lack_their_numbers(tmp_path: Path) -> None:
+    """They do not change how the others are read, and are no clips without a label."""
+    result = read_lines(tmp_path, "a/x.mp4 5 20 3", "a/y.mp4", "b/x.mp4 0 20 4", "b/y.mp4 7", "c/x.mp4 0 90 5")
+    found = {name: (item["labels"], item["error"]) for name, item in rows(result).items()}
+    assert found == {
+        "a/x": ([NAMES[3]], "bad-annotation"),
+        "a/y": ([], "no-label"),
+        "b/x": ([NAMES[4]], None),
+        "b/y": ([], "bad-annotation"),
+        "c/x": ([NAMES[5]], None),
+    }
+    assert "'b/y.mp4 7' has no `start length label` after the path" in row(result, "b/y")["message"]
+    assert result.matching.counts["lines without a label in lists that give labels"] == 1
+    assert result.matching.examples["lines without a label in lists that give labels"] == [
+        "train.txt, row 2: a/y.mp4"
+    ]
+
+
+def test_lists_that_are_mostly_without_labels(tmp_path: Path) -> None:
+    """Such as those of half-labelled sets: clips stay, and the plan says how many have none."""
+    result = read_lines(tmp_path, "a/x.mp4 3", "b/x.mp4", "c/x.mp4")
+    assert [item["error"] for item in result.table.to_pylist()] == [None] * 3
+    assert result.matching.counts["lines without a label in lists that give labels"] == 2
+    result = read_lines(tmp_path, "a/x.mp4", "a/y.mp4")
+    assert "lines without a label in lists that give labels" not in result.matching.counts
+
+
 @pytest.mark.parametrize(
     ("numbers", "multi_label", "form"),
     [
@@ -240,7 +270,14 @@ def test_start_and_length_before_a_label(tmp_path: Path) -> None:
         ([[0, -1]], True, "start length"),
         ([[0, -1, 3]], True, "start length label"),
         ([[1, 2, 3], [4, 5, 6]], True, "labels"),
-        ([[1, 2, 3], [4, 5, 6]], False, "labels"),
+        ([[1, 2, 3], [4, 5, 6]], False, "start length label"),  # more labels than a clip has
+        ([[5, 20, 3], [0, 20, 6], [900, 20, 1]], False, "start length label"),
+        ([[5, 20, 3], [], [0, 20, 6]], False, "start length label"),
+        ([[250, 3], [], [90, 6], [4]], False, "labels"),
+        ([[250, 3], [], [90, 6], [80, 4], [4]], False, "length label"),
+        ([[250, 3], [], [900, 6]], True, "length label"),
+        ([[250, 3], [900, 6], [4]], True, "labels"),  # clips with several labels: one may have one
+        ([[0, -1], []], False, "start length"),
         ([[0, 90, 3], [0, 80, 6]], False, "start length label"),
         ([[250, 3], [4]], False, "labels"),
         ([[3], [4]], False, "labels"),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.data.sources.trees import CSV_HEAD, csv_lines, read, row, rows, touch, write
+from tests.data.sources.trees import CSV_HEAD, SPECS, csv_lines, read, row, rows, touch, write
 from vidkit.errors import AnnotationError
 
 A, B, C = "AbCdEfGhIjK", "-bCdEfGhIjK", "_______-___"
@@ -46,6 +46,27 @@ def test_a_table_that_was_not_understood_is_named(tmp_path: Path, name: str) -> 
     assert read("kinetics", tmp_path).matching.notes[-1] == f"not understood, so not read: {name}"
     write(tmp_path, "train.csv", csv_lines(f"yoga,{A},1,11,train,0"))
     assert f"not understood, so not read: {name}" in read("kinetics", tmp_path).matching.notes
+
+
+@pytest.mark.parametrize("kind", SPECS)
+def test_it_is_named_also_where_nothing_can_be_planned(tmp_path: Path, kind: str) -> None:
+    touch(tmp_path, f"{A}.mp4", "x.avi")
+    write(tmp_path, "kinetics400.csv", "what,where\nyoga,here\n")
+    write(tmp_path, "labels_weird.csv", "what|where\nyoga|here\n")
+    write(tmp_path, "README.txt", "my videos\n")
+    with pytest.raises(AnnotationError) as caught:
+        read(kind, tmp_path)
+    assert caught.value.file == str(tmp_path)
+    assert caught.value.message.endswith("; not understood, so not read: kinetics400.csv, labels_weird.csv")
+
+
+def test_what_is_understood_is_not_named(tmp_path: Path) -> None:
+    """The table that Mini-Kinetics would take labels from does not make up for its lists."""
+    touch(tmp_path, f"{A}.mp4")
+    write(tmp_path, "train.csv", csv_lines(f"yoga,{A},1,11,train,0"))
+    write(tmp_path, "weird.csv", "what,where\n")
+    with pytest.raises(AnnotationError, match=r"; not understood, so not read: weird\.csv\n"):
+        read("minikinetics", tmp_path)
 
 
 def official(

@@ -19,7 +19,7 @@ from vidkit.data.plan import composite, layout
 from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
 from vidkit.data.sources import READERS, Roots, SourceResult
-from vidkit.data.sources.parts.texts import not_understood
+from vidkit.data.sources.parts.texts import NOT_UNDERSTOOD, not_understood
 from vidkit.data.tables import SPLITS
 from vidkit.errors import BuildError, ConfigError
 from vidkit.settings.encode import DatasetSpec, EncodeSettings, SourceOptions, SourceSpec
@@ -180,12 +180,17 @@ def prepare(
         results[source.name] = READERS[source.kind](source, roots, request.options)
     _name_unread(list(results.values()))
     on_stage("merging")
-    plan = composite.merge(spec, results, request.options)
-    if not plan.table.num_rows:
-        raise ConfigError(
-            f"{spec.name}: no clip is planned; looked in {', '.join(str(f) for f in folders.values())}",
-            hint="look at the counts with --dry-run, and check that the folders hold annotations or videos",
-        )
+    try:
+        plan = composite.merge(spec, results, request.options)
+        if not plan.table.num_rows:
+            raise ConfigError(
+                f"{spec.name}: no clip is planned; looked in {', '.join(str(f) for f in folders.values())}",
+                hint="look at the counts with --dry-run, and check that the folders hold annotations or videos",
+            )
+    except ConfigError as error:  # the plan, which names the files that were not understood, is never shown
+        notes = [note for result in results.values() for note in result.matching.notes]
+        error.message = "; ".join([error.message, *(note for note in notes if note.startswith(NOT_UNDERSTOOD))])
+        raise
     seed = request.options.seed
     table = layout.lay_out(plan.table, clips_per_shard=spec.clips_per_shard, seed=seed, limit=request.limit)
     return Prepared(

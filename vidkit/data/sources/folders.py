@@ -11,7 +11,7 @@ from vidkit.data.sources.parts.endings import without_ending
 from vidkit.data.sources.parts.reading import Reading, Roots
 from vidkit.data.sources.parts.rows import SourceResult, note, plain
 from vidkit.data.sources.parts.splits import split_level, split_of_folder
-from vidkit.errors import AnnotationError, display_path
+from vidkit.errors import display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 
@@ -31,9 +31,8 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     places = _places(videos)
     named = [place.name for path in videos if (place := places[_folder(path)]).name is not None]
     if not named:
-        raise AnnotationError(
+        raise reading.refusal(
             f"{len(videos):,} videos, none of them in a class folder",
-            file=roots.folder,
             hint="expected <class>/x.mp4, or <split>/<class>/x.mp4 with train, val or test",
         )
     classes = source_classes(spec)

@@ -9,7 +9,6 @@ from vidkit.data.sources.parts.listed import Listed, plan_listed, wanted_divisio
 from vidkit.data.sources.parts.reading import Reading, Roots
 from vidkit.data.sources.parts.rows import SourceResult
 from vidkit.data.sources.parts.texts import AnnotationFile
-from vidkit.errors import AnnotationError
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 _LIST = re.compile(r"(.+)_test_split([123])\.txt", re.IGNORECASE)
@@ -40,10 +39,10 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         ((label, file) for file, label, number in lists if number == which), key=lambda item: item[1].shown
     )
     if not chosen:
-        raise AnnotationError(
+        raise reading.refusal(
             f"no list of HMDB51 found, such as brush_hair_test_split{which}.txt",
-            file=roots.folder,
             hint="unpack test_train_splits into the folder, or give its place with --annotations",
+            understood=[file.shown for file, _, _ in lists],
         )
     there = {reading.lookup.find(label) for label, _ in chosen}
     if absent := [name for name in reading.lookup.names if name not in there]:

@@ -16,7 +16,7 @@ from vidkit.data.sources.parts.reading import Reading, Roots
 from vidkit.data.sources.parts.rows import SourceResult, note
 from vidkit.data.sources.parts.texts import AnnotationFile, columns_of, short
 from vidkit.data.sources.youtube import YoutubeIndex, is_clip_name, native_of, parse_name
-from vidkit.errors import AnnotationError, ConfigError, display_path
+from vidkit.errors import ConfigError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 
@@ -77,7 +77,7 @@ def _refuse_unusable(reading: Reading) -> None:
     for file in reading.annotations:
         if file.ending == ".csv" and file.split is not None:
             columns = short(", ".join(columns_of(file, KNOWN)[0])) or "nothing"
-            raise AnnotationError(
+            raise reading.refusal(
                 "neither a Kinetics CSV nor a list file; "
                 f"needed: label, youtube_id, time_start, time_end; found: {columns}",
                 file=file.path,
@@ -85,9 +85,8 @@ def _refuse_unusable(reading: Reading) -> None:
                 hint="put the annotations into the folder or give their place with --annotations",
             )
     if not reading.files.videos:
-        raise AnnotationError(
+        raise reading.refusal(
             "no videos, no CSV and no list file found",
-            file=reading.roots.folder,
             hint="check the folder; links that lead out of it need --follow-symlinks",
         )
 
@@ -97,9 +96,8 @@ def _plan_folders(index: YoutubeIndex, reading: Reading) -> None:
     matching = reading.matching
     videos = index.files.videos
     if not any(index.folders.of(path).is_class for path in videos):
-        raise AnnotationError(
+        raise reading.refusal(
             f"{len(videos):,} videos, but neither annotations nor class folders to take labels from",
-            file=index.files.root,
             hint="give the folder with train.csv, val.csv and test.csv with --annotations",
         )
     unsplit = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Literal, NamedTuple
@@ -83,35 +84,41 @@ def form_of(rows: Sequence[Sequence[int]], ids: range, *, multi_label: bool) -> 
 
     VideoMAE's lists give a number of frames before the label (`path 250 3`), VideoMAEv2's a first frame and a
     number of frames, -1 for all, before a label or instead of one (`path 0 -1`). Any other list gives labels. A
-    number that is no label tells; so does a second number where clips have one label each.
+    number that is no label tells; so does a second number where clips have one label each. A few lines that lack
+    numbers, or have others, do not change how the list is read.
 
     Args:
         rows: the numbers of each line.
         ids: what a label may be.
     """
-    lengths = {len(numbers) for numbers in rows}
-    if len(lengths) != 1:
+    lengths = Counter(len(numbers) for numbers in rows if numbers)
+    usual, lines = lengths.most_common(1)[0] if lengths else (0, 0)
+    if len(lengths) > 1 and (multi_label or 2 * lines <= len(rows)):
         return "labels"
-    columns = list(zip(*rows, strict=True))
-    if len(columns) in (2, 3):
+    columns = list(zip(*(numbers for numbers in rows if len(numbers) == usual), strict=True))
+    if usual in (2, 3):
         starts, counts = columns[0], columns[1]
         frames = all(n >= 0 for n in starts) and all(n == -1 or n > 0 for n in counts)
         told = -1 in counts or (not any(starts) and any(n not in ids for n in counts))
-        if len(columns) == 2 and frames and told:
+        if usual == 2 and frames and told:
             return "start length"
-        labelled = 2 * sum(n in ids for n in columns[-1]) > len(rows)
-        if len(columns) == 3 and frames and labelled and (told or not (multi_label or any(starts))):
+        labelled = 2 * sum(n in ids for n in columns[-1]) > lines
+        if usual == 3 and frames and labelled and (told or not multi_label):
             return "start length label"
         some = all(n > 0 for n in columns[0])
-        if len(columns) == 2 and some and labelled and (not multi_label or any(n not in ids for n in columns[0])):
+        if usual == 2 and some and labelled and (not multi_label or any(n not in ids for n in columns[0])):
             return "length label"
     return "labels"
 
 
-def split_numbers(numbers: Sequence[int], form: Form) -> tuple[list[int], int]:
-    """(labels, first frame) of a line's numbers."""
+def split_numbers(numbers: Sequence[int], form: Form) -> tuple[list[int], int] | None:
+    """(labels, first frame) of a line's numbers; None where they do not have that form."""
     if form == "labels":
         return list(numbers), 0
+    if not numbers:
+        return [], 0
+    if len(numbers) != len(form.split()):
+        return None
     if form == "length label":
         return list(numbers[1:]), 0
     return list(numbers[2:]), numbers[0]

@@ -21,6 +21,7 @@ from vidkit.data.tables import SPLITS
 from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
+_UNLABELLED = "lines without a label in lists that give labels"
 _COMMENTS = "lines of lists that begin with # and name no file (comments)"
 
 
@@ -72,7 +73,7 @@ def _refuse(reading: Reading) -> None:
     files = [file for file in reading.annotations if file.ending != ".json"]
     unnamed = [file for file in files if _is_list(file, reading.files)]
     if unnamed:
-        raise AnnotationError(
+        raise reading.refusal(
             "a list file whose name does not say train, val or test",
             file=unnamed[0].path,
             hint="rename it, e.g. train.txt",
@@ -80,15 +81,14 @@ def _refuse(reading: Reading) -> None:
     for file in reading.annotations:
         lines = parse_lines(head(file)) if file.split is not None else iter(())
         if (first := next((line for line in lines if line.path is None), None)) is not None:
-            raise AnnotationError(
+            raise reading.refusal(
                 f"no list file: {first.text[:120]!r} {EXPECTED}",
                 file=file.path,
                 row=first.row,
                 hint="lines must be `path label`, the labels being ids of the class list",
             )
-    raise AnnotationError(
+    raise reading.refusal(
         "no list file found (lines of `path label`)",
-        file=reading.roots.folder,
         hint="give its place with --annotations",
     )
 
@@ -101,6 +101,8 @@ class _Entry:
     line: ListLine
     labels: list[int]
     """Ids as written."""
+    problem: tuple[str, str] | None
+    """Error code and what is wrong with the numbers."""
     first_frame: int
     located: Located
 
@@ -151,11 +153,21 @@ def _entries(file: AnnotationFile, lines: Sequence[ListLine], finder: PathFinder
     if form != "labels":
         without = "" if "label" in form else ", which gives no labels"
         reading.matching.notes.append(f"{file.shown}: the lines are read as `path {form}`{without}")
+    # a list may be without labels, wholly or for the most part; where most lines have one, another is a slip
+    with_numbers = sum(map(bool, numbers))
+    lacking = f"has no label, as {with_numbers:,} of the list's {len(numbers):,} lines have"
     entries = []
     for line in lines:
-        labels, first_frame = split_numbers(line.ids, form) if line.path is not None else ([], 0)
+        problem, found = None, ([], 0) if line.path is None else split_numbers(line.ids, form)
+        if found is None:
+            found, problem = ([], 0), ("bad-annotation", f"{line.text[-60:]!r} has no `{form}` after the path")
+        labels, first_frame = found
+        if line.path is not None and with_numbers and not line.ids and "label" in form:
+            reading.matching.count(_UNLABELLED, f"{file.shown}, row {line.row}: {line.path}")
+            if 2 * with_numbers > len(numbers) and not reading.spec.multi_label:
+                problem = ("no-label", lacking)
         located = Located(None, "missing") if line.path is None else finder.locate(line.path, base=inside)
-        entries.append(_Entry(file, line, labels, first_frame, located))
+        entries.append(_Entry(file, line, labels, problem, first_frame, located))
     return entries
 
 
@@ -243,6 +255,9 @@ def _add(entry: _Entry, located: Located, reading: Reading, seen: dict[str, set[
     elif located.how == "unsafe" or (path is not None and path in files.outside):
         error, path = "unsafe-path", None
         message = note(shown, line.row, "path", f"{line.path!r} leads out of the source folder")
+    elif entry.problem is not None:
+        error, text = entry.problem
+        message = note(shown, line.row, "label", text)
     elif bad_ids:
         error = "unknown-label"
         message = note(

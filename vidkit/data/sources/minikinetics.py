@@ -82,7 +82,8 @@ def _find_lists(reading: Reading) -> dict[str, AnnotationFile]:
                 )
             found.setdefault(split, file)
     if not found:
-        raise AnnotationError("no list of Mini-Kinetics ids found", file=reading.roots.folder, hint=_HINT)
+        known = [file.shown for some in tables(reading) for file in some]
+        raise reading.refusal("no list of Mini-Kinetics ids found", hint=_HINT, understood=known)
     return found
 
 

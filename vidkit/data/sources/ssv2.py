@@ -32,11 +32,11 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     reading = Reading.begin(spec, roots, options, is_named=_is_named)
     named = _find(reading.annotations)
     if not {"train", "val", "test"} & set(named):
-        raise AnnotationError(
+        raise reading.refusal(
             "no annotation file found",
-            file=roots.folder,
             hint="put something-something-v2-train.json (or train.json) and its like into the folder, "
             "or give their place with --annotations",
+            understood=[file.shown for file in named.get("labels", ())],
         )
     for file in named.get("labels", ()):
         labels = label_map(parse_json(reading.text(file), file, unique=True), file)

@@ -37,7 +37,7 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     reading = Reading.begin(spec, roots, options)
     named = [file for file in reading.annotations if _NAME.fullmatch(file.path.name) and file.split is not None]
     if not named:
-        raise AnnotationError("no TinyVIRAT annotation file found", file=roots.folder, hint=_HINT)
+        raise reading.refusal("no TinyVIRAT annotation file found", hint=_HINT)
     version, chosen, unused = _choose(named, reading)
     for file in reading.annotations:
         if file.path.name.lower() == "class_map.json":

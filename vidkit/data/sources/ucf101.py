@@ -38,10 +38,10 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     which = wanted_division((number for _, _, number in lists), spec.version)
     chosen = {part: file for file, part, number in lists if number == which}
     if not chosen:
-        raise AnnotationError(
+        raise reading.refusal(
             f"no list of UCF101 found: trainlist{which:02}.txt or testlist{which:02}.txt",
-            file=roots.folder,
             hint="unpack ucfTrainTestlist into the folder, or give its place with --annotations",
+            understood=[file.shown for file, _, _ in lists],
         )
     for part in sorted({"train", "test"} - set(chosen)):
         reading.matching.notes.append(f"no {part}list{which:02}.txt found: that split is empty")

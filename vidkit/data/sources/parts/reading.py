@@ -10,9 +10,16 @@ from vidkit.data.sources.parts.classes import ClassLookup, class_names
 from vidkit.data.sources.parts.endings import stem_of
 from vidkit.data.sources.parts.files import FileIndex, scan
 from vidkit.data.sources.parts.rows import UNANNOTATED, Rows, SourceResult, finish
-from vidkit.data.sources.parts.texts import AnnotationFile, annotation_files, name_unread, read_annotation
+from vidkit.data.sources.parts.texts import (
+    AnnotationFile,
+    annotation_files,
+    name_unread,
+    not_understood,
+    read_annotation,
+    unread,
+)
 from vidkit.data.tables import Matching
-from vidkit.errors import display_path
+from vidkit.errors import AnnotationError, display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
 
 
@@ -93,6 +100,26 @@ class Reading:
         for i, path in enumerate(self.files.videos):
             if not claimed(i):
                 self.matching.count(UNANNOTATED, display_path(path))
+
+    def refusal(
+        self,
+        message: str,
+        *,
+        hint: str,
+        file: Path | None = None,
+        row: int | None = None,
+        understood: Iterable[str] = (),
+    ) -> AnnotationError:
+        """The error that nothing tells what is planned. It names the annotation files that were not understood.
+
+        Args:
+            file: the one that it is about, by default the folder.
+            understood: annotation files that cannot help here, by their shown names.
+        """
+        others = [one for one in self.annotations if one.path != file]
+        if names := unread(others, [*self.hashes, *understood]):
+            message += f"; {not_understood([one.shown for one in names])}"
+        return AnnotationError(message, file=file or self.roots.folder, row=row, hint=hint)
 
     def end(
         self,

@@ -26,6 +26,9 @@ _MARKS = (
 )
 
 
+#: how the note of files that told nothing begins
+NOT_UNDERSTOOD = "not understood, so not read: "
+
 #: texts that are beside many datasets, and no tables
 _PROSE = frozenset({"readme", "license", "licence", "copying", "citation", "changelog", "requirements"})
 
@@ -175,14 +178,19 @@ def name_unread(files: Iterable[AnnotationFile], used: Iterable[str], root: Path
 
     Those that lie elsewhere may be another source's: `matching.unread` keeps them until all sources are read.
     """
-    taken = set(used)
-    unread = [file for file in files if file.shown not in taken and file.path.stem.lower() not in _PROSE]
-    matching.unread += [file.shown for file in unread if not file.path.is_relative_to(root)]
-    if here := [file.shown for file in unread if file.path.is_relative_to(root)]:
+    left = unread(files, used)
+    matching.unread += [file.shown for file in left if not file.path.is_relative_to(root)]
+    if here := [file.shown for file in left if file.path.is_relative_to(root)]:
         matching.notes.append(not_understood(here))
+
+
+def unread(files: Iterable[AnnotationFile], used: Iterable[str]) -> list[AnnotationFile]:
+    """Of files that could hold annotations those that are not `used` (by their shown names), and no prose."""
+    taken = set(used)
+    return [file for file in files if file.shown not in taken and file.path.stem.lower() not in _PROSE]
 
 
 def not_understood(names: Sequence[str]) -> str:
     """The note of files that told nothing."""
     more = f" and {len(names) - 5:,} more" if len(names) > 5 else ""
-    return f"not understood, so not read: {', '.join(names[:5])}{more}"
+    return f"{NOT_UNDERSTOOD}{', '.join(names[:5])}{more}"
