@@ -160,10 +160,12 @@ def write_frames(
             add_tone(output, sound)
 
 
-def add_tone(output: Any, stream: Any, seconds: float = FRAMES / FPS) -> None:
+def add_tone(output: Any, stream: Any, seconds: float = FRAMES / FPS, form: str = "fltp") -> None:
     samples = np.sin(np.arange(int(16000 * seconds)) * (2 * np.pi * 440 / 16000)).astype(np.float32) / 4
     for start in range(0, len(samples) - 1023, 1024):
-        tone = av.AudioFrame.from_ndarray(samples[None, start : start + 1024], format="fltp", layout="mono")
+        part = samples[None, start : start + 1024]
+        part = (part * 32767).astype(np.int16) if form == "s16" else part
+        tone = av.AudioFrame.from_ndarray(part, format=form, layout="mono")
         tone.sample_rate, tone.pts = 16000, start
         output.mux(stream.encode(tone))
     output.mux(stream.encode(None))

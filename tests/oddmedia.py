@@ -36,6 +36,14 @@ class Odd(NamedTuple):
     first: int = 0
     refused: bool = True
     """Strict decoding refuses what has a warning, unless it is but a choice."""
+    again: bool = False
+    """The second half shows what the first one did."""
+
+    @property
+    def shows(self) -> list[int]:
+        """The numbers that the frames show."""
+        count = self.frames // (1 + self.again)
+        return list(range(self.first, self.first + count)) * (1 + self.again)
 
 
 # --- times -----------------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tests.badmedia import CASES, FRAMES, indexed_clip, read_index
+from vidkit.data.media import expressions, transcode, transcode_ffmpeg
 from vidkit.data.media import frames as media
-from vidkit.data.media import transcode, transcode_ffmpeg
 from vidkit.errors import ClipError, ConfigError
 from vidkit.settings.encode import EncodeSettings, Fit
 
@@ -189,13 +189,13 @@ def test_too_short(tmp_path: Path) -> None:
 
 def test_a_frame_that_is_lost_is_no_shorter_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even where its neighbour would be repeated in its place."""
-    real, calls = transcode_ffmpeg._one_of, []
+    real, calls = expressions.one_of, []
 
     def lose_one(name: str, values: list[int]) -> str:
         calls.append(values)
         return real(name, values if len(calls) > 1 else [*values[:-2], values[-1]])
 
-    monkeypatch.setattr(transcode_ffmpeg, "_one_of", lose_one)
+    monkeypatch.setattr(transcode_ffmpeg, "one_of", lose_one)
     with pytest.raises(ClipError, match="15 of 16 planned frames came out"):
         transcode_ffmpeg.transcode(write("mkv", tmp_path), EncodeSettings(max_frames=16))
     calls.clear()

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from statistics import median_low
 from typing import Any
 
 import av
@@ -35,6 +36,12 @@ from vidkit.errors import ClipError
 
 #: Decoders that leave out a picture on which none depends without changing what the others show.
 _CAN_SKIP = frozenset({"h264", "hevc"})
+
+#: More pictures a second are none, but ticks of a clock.
+_FASTEST = 1000
+
+#: A picture that stays for so many times the usual is worth a word.
+_UNUSUAL = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +100,8 @@ def build_index(opened: OpenVideo) -> FrameIndex:
         raise ClipError("truncated" if video.frames else "no-video-stream", "the video stream holds no packet")
     if len(packets.hidden) == len(packets):
         raise ClipError("decode-error", f"the edit list shows none of {len(packets)} frames")
-    rate = as_fraction(video.average_rate) or as_fraction(video.guessed_rate) or Fraction(25)
+    rates = (as_fraction(video.average_rate), as_fraction(video.guessed_rate))  # DV's average is that of its ticks
+    rate = next((rate for rate in rates if 0 < rate <= _FASTEST), Fraction(25))
     if tells_pictures(container, video, packets):
         index = _index_by_time(packets, packets.shown, as_fraction(video.time_base), rate)
     else:
@@ -142,7 +150,7 @@ def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction) -> F
         if timed is not None:
             return timed
     own = as_fraction(video.codec_context.framerate)
-    times = _times(opened, packets, came, time_base, rate, own if 1 <= own <= 1000 else rate)
+    times = _times(opened, packets, came, time_base, rate, own if 1 <= own <= _FASTEST else rate)
     duration = times.pts[-1] - times.pts[0] + times.lasts
     if opened.format == "avi":  # to the end of the last empty chunk
         duration = max(duration, packets.places * times.lasts - times.pts[0])
@@ -262,3 +270,22 @@ def frames_between(index: FrameIndex, start_s: float | None, end_s: float | None
     first = 0 if start_s is None else bisect.bisect_left(index.pts, index.pts[0] + start_s / index.time_base)
     last = len(index) if end_s is None else bisect.bisect_left(index.pts, index.pts[0] + end_s / index.time_base)
     return range(first, last)
+
+
+def long_gaps(index: FrameIndex, span: range) -> tuple[str, ...]:
+    """A warning where a picture stays for so much longer than the others that a clock may have jumped.
+
+    It may as well be a still, so that the times stay as they are, and strict decoding minds nothing.
+    """
+    gaps = [b - a for a, b in pairwise(index.pts[span.start : span.stop])]
+    limit = float(JUMP_S / index.time_base)
+    if not gaps or max(gaps) <= limit:
+        return ()
+    limit = max(limit, float(_UNUSUAL * median_low(gaps)))
+    long = [(gap, i) for i, gap in zip(span, gaps, strict=False) if gap > limit]
+    if not long:
+        return ()
+    gap, i = max(long, key=lambda item: item[0])
+    more = f", and {len(long) - 1} others for long" if len(long) > 1 else ""
+    lasts_s = float(gap * index.time_base)
+    return (f"frame {i} stays for {lasts_s:.1f} s{more}: a still, or a clock that jumped; the times are kept",)

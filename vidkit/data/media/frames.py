@@ -15,7 +15,14 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from vidkit.data.media.frame_index import FrameIndex, as_fraction, build_index, decode_packets, frames_between
+from vidkit.data.media.frame_index import (
+    FrameIndex,
+    as_fraction,
+    build_index,
+    decode_packets,
+    frames_between,
+    long_gaps,
+)
 from vidkit.data.media.opening import (
     FORMATS,
     STRICT,
@@ -37,6 +44,7 @@ __all__ = [
     "build_index",
     "frames_between",
     "listening",
+    "long_gaps",
     "open_video",
 ]
 

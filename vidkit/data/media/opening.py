@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 import av
 import av.logging
 
-from vidkit.data.media.promises import lacks_index
-from vidkit.data.media.streams import choose_stream
+from vidkit.data.media.ends import lacks_index
+from vidkit.data.media.packets import FirstPacket
+from vidkit.data.media.streams import choose_stream, find_posters
 from vidkit.errors import ClipError, clean_message
 
 Source = bytes | bytearray | memoryview | BinaryIO
@@ -116,17 +117,34 @@ class OpenVideo:
         self.file: BinaryIO
         self.file = io.BytesIO(source) if isinstance(source, (bytes, bytearray, memoryview)) else source
         self.strict, self._stream = strict, stream
-        self.first: tuple[int | None, int] | None = None
-        """(time, bytes) of the stream's first packet, once it has been read: how a beginning is known."""
+        self._posters: frozenset[int] | None = None
+        self.first: FirstPacket | None = None
+        """The first packet of the stream, once it was read: how a beginning is known where seeks can be trusted."""
         self._open()
 
     def _open(self) -> None:
+        self.container: Any = self._connect()
+        if self._posters is None:
+            self._posters = find_posters(self.container)
+            if self._posters is not None:
+                self.close()
+                self.container = self._connect()
+        try:
+            self.video, self.warnings = choose_stream(self.container, self._stream, self._posters or frozenset())
+        except ClipError:
+            self.close()
+            raise
+        self.video.codec_context.thread_count = 1  # workers are the parallelism; threads only add latency
+        if self.strict:
+            self.video.codec_context.options = STRICT
+
+    def _connect(self) -> Any:
         self.file.seek(0)
         if not self.file.read(1):
             raise ClipError("empty", "the file has 0 bytes")
         self.file.seek(0)
         try:
-            self.container: Any = av.open(
+            return av.open(
                 self.file,
                 mode="r",
                 buffer_size=1 << 18,
@@ -136,14 +154,6 @@ class OpenVideo:
             )
         except av.error.FFmpegError as error:
             raise ClipError("truncated" if lacks_index(self.file) else "not-a-video", words_of(error)) from None
-        try:
-            self.video, self.warnings = choose_stream(self.container, self._stream)
-        except ClipError:
-            self.close()
-            raise
-        self.video.codec_context.thread_count = 1  # workers are the parallelism; threads only add latency
-        if self.strict:
-            self.video.codec_context.options = STRICT
 
     def close(self) -> None:
         """Free what FFmpeg holds; the file itself stays open."""
@@ -159,12 +169,14 @@ class OpenVideo:
 
         A seek is cheap, but not every file has a way back: raw streams have none, a wrapped clock or an index
         of keyframes leads elsewhere. Where the packet that comes is not the first one, the file is opened anew.
+        The second of two equal recordings begins as the first one does, so its place in the file counts as well.
         """
         with suppress(av.error.FFmpegError, OverflowError, ValueError):
-            self.container.seek(0)
-            packets = self._behind(lambda pts, size: (pts, size) == self.first)
-            if packets is not None:
-                return packets
+            if self.first is not None and self.first.place is not None:
+                self.container.seek(0)
+                packets = self._behind(lambda packet: FirstPacket.of(packet) == self.first)
+                if packets is not None:
+                    return packets
         self.close()
         self._open()
         return iter(self.container.demux(self.video))
@@ -173,7 +185,7 @@ class OpenVideo:
         """Packets from the one shown at `time` on, or from before it."""
         with suppress(av.error.FFmpegError):
             self.container.seek(time, stream=self.video)
-            packets = self._behind(lambda pts, size: pts is not None and pts <= time)
+            packets = self._behind(lambda packet: packet.pts is not None and packet.pts <= time)
             if packets is not None:
                 return packets
         return self.from_start()
@@ -183,7 +195,7 @@ class OpenVideo:
         self.video.codec_context.flush_buffers()
         packets = self.container.demux(self.video)
         first = next(packets, None)
-        if first is None or not is_right(first.pts, first.size):
+        if first is None or not is_right(first):
             return None
         return itertools.chain((first,), packets)
 

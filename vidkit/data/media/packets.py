@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from operator import gt
-from typing import Any
+from typing import Any, NamedTuple
 
 #: Codecs of which one packet is one picture, so that packets can be counted instead of pictures.
 #: VP8 and MPEG-4 in AVI hide pictures or pack two into one packet; those are counted by decoding.
@@ -25,6 +26,9 @@ CLOCKED = frozenset({"mpegts", "mpeg", "dv"})
 
 #: A clock that runs ahead by more than this has jumped, as in ffmpeg.
 JUMP_S = 10
+
+#: Times of decoding in less disorder than this are no sign of a join.
+_RAN_BACK_S = 0.5
 
 #: Decoders hold back 16 pictures at most: a packet further from its place is out of order.
 _FURTHEST = 32
@@ -47,8 +51,10 @@ class Packets:
     """When the last empty packet ends: the picture before it stays on screen until then."""
     places: int
     """Pictures that the packets make room for: in AVI an empty chunk is one too."""
+    read_to: int
+    """Where in the file the last packet of any stream ends."""
     end_s: float
-    """When the last picture ends, on the container's clock; likewise sound, and any stream."""
+    """When the last picture ends, on a clock that never runs back; likewise sound, and any stream."""
     heard_end_s: float
     any_end_s: float
 
@@ -62,31 +68,74 @@ class Packets:
         return sorted(item for item in timed if item[1] not in self.hidden)
 
 
-def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None, int] | None]:
-    """Demux a file from where it was opened to its end; the second value is the first packet's (time, bytes)."""
+class FirstPacket(NamedTuple):
+    """How the packet with which a stream begins is known again."""
+
+    time: int | None
+    size: int
+    place: int | None
+    """Of its first byte in the file, where the demuxer tells."""
+
+    @classmethod
+    def of(cls, packet: Any) -> FirstPacket:
+        """What is known of a packet that was read."""
+        return cls(packet.pts, packet.size, packet.pos)
+
+
+class _Clock:
+    """How far a stream's clock has come, in seconds, where recordings were joined and it ran back on the way.
+
+    Pictures are shown in another order than they are stored, so that their times alone do not tell: those of
+    keyframes do, and the times of decoding. What was joined goes on one step after what is before it.
+    """
+
+    __slots__ = ("_before", "_decoded", "_key", "end", "ran_back")
+
+    def __init__(self) -> None:
+        self.end = self._before = 0.0
+        self._key = self._decoded = -math.inf
+        self.ran_back = False
+
+    def tick(self, packet: Any) -> None:
+        """Take note of a packet that has a time."""
+        unit = float(packet.time_base)
+        start, lasts = packet.pts * unit, (packet.duration or 0) * unit
+        decoded = start if packet.dts is None else packet.dts * unit
+        ran_back = decoded < self._decoded - _RAN_BACK_S
+        if packet.is_keyframe:
+            ran_back = ran_back or start < self._key
+            self._key = start
+        if ran_back:
+            self.ran_back = True
+            self._before += max(0.0, self._decoded + lasts - decoded)
+        self._decoded = decoded
+        self.end = max(self.end, start + lasts + self._before)
+
+
+def read_packets(container: Any, video: Any) -> tuple[Packets, FirstPacket | None]:
+    """Demux a file from where it was opened to its end.
+
+    The second value is the first packet, by which the beginning is known again after a seek; None where the clock
+    runs back: some demuxers then find the first recording, and stop at its end.
+    """
     pts: list[int | None] = []
     dts: list[int | None] = []
     hidden: set[int] = set()
     keys: list[int] = []
     first = None
     first_key = -1
-    last_duration = empty = 0
+    last_duration = empty = read_to = 0
     held_until: int | None = None
-    end_s = heard_end_s = any_end_s = 0.0
+    clocks = {stream.index: _Clock() for stream in container.streams}
     seekable, own = container.format.name in _SEEKABLE, video.index
-    heard = {stream.index for stream in container.streams if stream.type in ("audio", "video")}
     for packet in container.demux():
         time, size = packet.pts, packet.size
         if not size and time is None and packet.dts is None:
             continue  # the end of a stream
         stream = packet.stream_index
+        read_to = max(read_to, (packet.pos or 0) + size)
         if time is not None and packet.time_base is not None:
-            ends_s = float((time + (packet.duration or 0)) * packet.time_base)
-            any_end_s = max(any_end_s, ends_s)
-            if stream in heard:
-                heard_end_s = max(heard_end_s, ends_s)
-            if stream == own:
-                end_s = max(end_s, ends_s)
+            clocks.setdefault(stream, _Clock()).tick(packet)
         if stream != own:
             continue
         if not size:
@@ -95,7 +144,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
             continue
         k = len(pts)
         if first is None:
-            first = (time, size)
+            first = FirstPacket.of(packet)
         if packet.is_keyframe:
             if first_key < 0:
                 first_key = k
@@ -110,6 +159,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
     places = len(pts) + empty
     if container.format.name == "avi" and dts and dts[-1] is not None:
         places = max(places, dts[-1] + 1)  # their times are numbers of chunks
+    heard = {stream.index for stream in container.streams if stream.type in ("audio", "video")}
     found = Packets(
         pts=pts,
         dts=dts,
@@ -119,11 +169,13 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, tuple[int | None,
         last_duration=last_duration,
         held_until=held_until,
         places=places,
-        end_s=end_s,
-        heard_end_s=heard_end_s,
-        any_end_s=any_end_s,
+        read_to=read_to,
+        end_s=clocks[own].end,
+        heard_end_s=max(clock.end for stream, clock in clocks.items() if stream in heard),
+        any_end_s=max(clock.end for clock in clocks.values()),
     )
-    return found, first
+    known = [time for time in dts if time is not None]
+    return found, None if clocks[own].ran_back or any(map(gt, known, known[1:])) else first
 
 
 #: Kinds of coded pictures that make a decoder forget all earlier ones: H.264's and HEVC's IDR.

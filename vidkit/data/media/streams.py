@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
+
+import av
 
 from vidkit.errors import ClipError
 
@@ -13,16 +16,19 @@ _STILLS = 1 << 10 | 1 << 11 | 1 << 20
 _DEFAULT_IS_WORTH = 5_000_000
 
 
-def choose_stream(container: Any, number: int | None = None) -> tuple[Any, tuple[str, ...]]:
+def choose_stream(
+    container: Any, number: int | None = None, posters: frozenset[int] = frozenset()
+) -> tuple[Any, tuple[str, ...]]:
     """(the video stream, warnings). Covers and stills do not count.
 
     Args:
         number: take the n-th video stream, from 0, instead of the best one.
+        posters: streams, by their index, that are known to hold one picture.
 
     Raises:
         ClipError: `no-video-stream`, `unsupported-codec`.
     """
-    videos = _moving(container)
+    videos = _moving(container, posters)
     if not videos:
         raise ClipError("no-video-stream", f"streams: {', '.join(s.type for s in container.streams) or 'none'}")
     if number is not None:
@@ -40,12 +46,34 @@ def choose_stream(container: Any, number: int | None = None) -> tuple[Any, tuple
     return best, (f"{len(videos)} video streams; number {videos.index(best)} was taken ({size})",)
 
 
-def _moving(container: Any) -> list[Any]:
+def find_posters(container: Any) -> frozenset[int] | None:
+    """Indexes of the video streams that hold one picture, where not all headers tell and there is a choice.
+
+    The packets that tell are gone then, so that the container must be opened anew; None where none was read.
+    """
+    videos = [stream for stream in container.streams.video if not _flags(stream) & _STILLS]
+    places = container.format.name == "avi"  # its headers count empty chunks as well
+    counts = {stream.index: 0 if places else stream.frames for stream in videos}
+    unknown = {index for index, count in counts.items() if not count}
+    if len(videos) < 2 or not unknown:
+        return None
+    left = set(unknown)
+    with suppress(av.error.FFmpegError):  # what is damaged is found by whoever reads the stream
+        for packet in container.demux(*(container.streams[index] for index in unknown)):
+            if packet.size:
+                counts[packet.stream_index] += 1
+                if counts[packet.stream_index] > 1:
+                    left.discard(packet.stream_index)
+                    if not left:
+                        break
+    return frozenset(index for index in left if counts[index] == 1)
+
+
+def _moving(container: Any, posters: frozenset[int]) -> list[Any]:
     """Video streams that hold more than a picture."""
     videos = [stream for stream in container.streams.video if not _flags(stream) & _STILLS]
-    if any(stream.frames > 1 for stream in videos):
-        return [stream for stream in videos if stream.frames != 1]  # a poster that lacks its flag
-    return videos
+    moving = [stream for stream in videos if stream.frames != 1 and stream.index not in posters]
+    return moving or videos  # a poster may lack its flag; but where all hold one picture, they are what there is
 
 
 def _score(stream: Any) -> int:

@@ -140,7 +140,7 @@ def transcode(
             source_frames=len(span),
             source_width=source_size[0],
             source_height=source_size[1],
-            warnings=(*opened.warnings, *index.warnings, *warnings),
+            warnings=(*opened.warnings, *index.warnings, *media.long_gaps(index, span), *warnings),
         )
 
 

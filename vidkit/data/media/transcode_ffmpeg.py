@@ -12,18 +12,24 @@ import io
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import av
+
 from vidkit.data.media import frames as media
+from vidkit.data.media.expressions import one_of, times_by_number
 from vidkit.data.media.transcode import StoredClip, Timing, choose_frames, cut_to_apply, stored_size
 from vidkit.errors import ClipError, ConfigError, clean_message
 from vidkit.settings.encode import EncodeSettings
 
 _INSTALL = 'put an ffmpeg with libx264 on PATH, or run: pip install "vidkit[ffmpeg]"'
+
+#: An opened file must not open others.
+_SAFE = {"format_whitelist": media.FORMATS, "protocol_whitelist": "file"}
 
 #: One argument of a command line must stay under 128 KiB on Linux.
 _LONGEST_ARGUMENT = 120_000
@@ -59,10 +65,17 @@ def require_ffmpeg() -> str:
 
 
 @functools.lru_cache(maxsize=4)
-def _sync_option(exe: str) -> str:
-    """The option by which frames keep their times; named anew in ffmpeg 5.1, the old name is gone from 8."""
+def _option_names(exe: str) -> tuple[str, str]:
+    """The options by which frames keep their times, and by which filters are read from a file.
+
+    The first was named anew in ffmpeg 5.1, and its old name is gone from 8; the second one from 7 on.
+    """
     known = subprocess.run([exe, "-hide_banner", "-h", "long"], capture_output=True, check=False).stdout
-    return "fps_mode" if b"-fps_mode" in known else "vsync"
+    script = "filter_complex_script"
+    return (
+        "fps_mode" if b"-fps_mode" in known else "vsync",
+        f"-{script}" if script.encode() in known else "-/filter_complex",
+    )
 
 
 def fingerprint() -> dict[str, str]:
@@ -93,7 +106,7 @@ class _Job:
     stream: int
     """Number of the video stream in the container."""
     source_size: tuple[int, int]
-    """(width, height) in pixels, upright."""
+    """(width, height) of the first frame in pixels, upright."""
     aspect: Fraction
     """Of a pixel, upright; 0 where it is not known."""
     counted: bool
@@ -125,8 +138,9 @@ def transcode(
         ConfigError: no ffmpeg was found.
     """
     exe = require_ffmpeg()
-    with media.listening(), media.open_video(source, strict=strict, stream=settings.map) as opened:
+    with media.listening() as words, media.open_video(source, strict=strict, stream=settings.map) as opened:
         index = media.build_index(opened)
+        heard = list(words.said)
         cut = cut_to_apply(index, start_s, end_s)
         span = media.frames_between(index, *cut)
         timing = choose_frames(index, span, settings)
@@ -147,16 +161,15 @@ def transcode(
             # AVI has no times. MPEG-TS has, even where a join lacks one; and numbers restart where the size changes
             counted=not index.by_time and (opened.format != "mpegts" or bool(index.warnings)),
             strict=strict,
-            sync=_sync_option(exe),
+            sync=_option_names(exe)[0],
         )
     data, said = _make(exe, source, job)
+    said = said or heard  # releases differ in what they complain of
     if strict and said:
         raise ClipError("decode-error", f"{len(said)} errors reported: {said[0]}")
-    if job.counted and said:  # frames are known by their number: one that was lost would shift those after it
-        raise ClipError("decode-error", f"which frames came out is not known, for the file has no times: {said[0]}")
-    _check(data, job)
+    made = _check(data, job)
     return StoredClip(
-        data=data,
+        data=_lasting(data, made, timing),
         frames=len(timing.shown),
         fps=float(timing.rate),
         duration_s=float(timing.duration * timing.time_base),
@@ -170,6 +183,7 @@ def transcode(
         warnings=(
             *opened.warnings,
             *index.warnings,
+            *media.long_gaps(index, span),
             *((f"decoder reported {len(said)} errors: {said[0]}",) if said else ()),
         ),
     )
@@ -180,13 +194,26 @@ def _make(exe: str, source: media.Source, job: _Job) -> tuple[bytes, list[str]]:
     with tempfile.TemporaryDirectory(prefix="vidkit-") as folder:
         # names of our own: a user's file name could be read as an option, a pattern or a protocol
         _write_input(source, Path(folder, "in"))
-        said = _run([exe, *_arguments(job)], folder)
+        said = _run([exe, *_short(_arguments(job), folder, _option_names(exe)[1])], folder)
+        # frames are known by their number: one that was lost would shift those after it
+        if job.counted and said and not job.strict and _count(exe, job, folder) != len(job.index):
+            text = f"which frames came out is not known, for the file has no times: {said[0]}"
+            raise ClipError("decode-error", text)
         counted = Path(folder, "counted")
         if counted.exists():
             came = sum(not line.startswith("#") for line in counted.read_text().splitlines())
             if came != job.distinct:
                 raise ClipError("decode-error", f"{came} of {job.distinct} planned frames came out")
         return Path(folder, "out.mp4").read_bytes(), said
+
+
+def _count(exe: str, job: _Job, folder: str) -> int:
+    """How many frames the program makes of the whole stream."""
+    opened = [word for name, value in _SAFE.items() for word in (f"-{name}", value)]
+    options = ["-nostdin", "-v", "quiet", "-threads", "1", *opened, "-i", "in", "-map", f"0:{job.stream}"]
+    command = [exe, *options, f"-{job.sync}", "passthrough", "-f", "framecrc", "-"]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, cwd=folder, check=False)
+    return sum(not line.startswith(b"#") for line in done.stdout.splitlines())
 
 
 def _write_input(source: media.Source, path: Path) -> None:
@@ -210,27 +237,50 @@ def _run(command: list[str], folder: str) -> list[str]:
     return lines
 
 
-def _check(data: bytes, job: _Job) -> None:
-    """The result holds the planned number of frames, each due when it was planned to be."""
+def _check(data: bytes, job: _Job) -> media.FrameIndex:
+    """The result's index: it holds the planned number of frames, each due when it was planned to be."""
     with media.listening(), media.open_video(data) as opened:
         made = media.build_index(opened)
     timing = job.timing
     if len(made) != len(timing.shown):
         raise ClipError("decode-error", f"{len(made)} of {len(timing.shown)} planned frames came out")
-    if not job.index.by_time:  # the times of the source are a guess, and ffmpeg's may be another
-        return
+    if not job.index.by_time and not job.counted:  # the times of the source are a guess, and ffmpeg's another
+        return made
     start_s = made.pts[0] * made.time_base
     for got, (i, time) in zip(made.pts, timing.shown, strict=True):
         off = got * made.time_base - start_s - time * timing.time_base
         if abs(off) > 2 * made.time_base:
             raise ClipError("encode-error", f"frame {i} of the source is off by {float(off):.4f} s in the result")
+    return made
+
+
+def _lasting(data: bytes, made: media.FrameIndex, timing: Timing) -> bytes:
+    """The clip, its last picture on screen as long as planned: the program guesses that from the one before."""
+    ends = made.pts[0] + round(timing.duration * timing.time_base / made.time_base)
+    if made.pts[0] + made.duration == ends or ends <= made.pts[-1]:
+        return data
+    lasts = {time: after - time for time, after in pairwise([*made.pts, ends])}
+    file = io.BytesIO()
+    with (
+        av.open(io.BytesIO(data)) as source,
+        av.open(file, "w", format="mp4", container_options={"fflags": "+bitexact"}) as output,
+    ):
+        stream = output.add_stream_from_template(source.streams.video[0])
+        stream.time_base = source.streams.video[0].time_base
+        for packet in source.demux(video=0):
+            if packet.size:
+                packet.stream, packet.duration = stream, lasts[packet.pts]
+                output.mux(packet)
+    return file.getvalue()
 
 
 def _arguments(job: _Job) -> list[str]:
     import ffmpeg
 
     # -copyts keeps the times that the index has, so that frames are chosen by them and not by counting
-    options: dict[str, Any] = {"threads": 1, "format_whitelist": media.FORMATS, "protocol_whitelist": "file"}
+    options: dict[str, Any] = {"threads": 1, **_SAFE}
+    if job.counted:  # a size that changes on the way would begin the filters anew, and their count of frames
+        options["reinit_filter"] = 0
     if job.strict:
         options["err_detect"] = media.STRICT["err_detect"]
     seek_s = _seek_s(job.index, job.timing.shown[0][0])
@@ -267,10 +317,16 @@ def _arguments(job: _Job) -> list[str]:
     arguments: list[str] = ffmpeg.compile(whole, cmd="ffmpeg", overwrite_output=True)[1:]
     if seek_s is not None:
         arguments.insert(arguments.index("-ss"), "-noaccurate_seek")
-    if max(map(len, arguments)) > _LONGEST_ARGUMENT:
-        count = len(job.timing.shown)
-        raise ClipError("encode-error", f"{count} chosen frames are too many for a command line of ffmpeg")
     return arguments
+
+
+def _short(arguments: list[str], folder: str, from_file: str) -> list[str]:
+    """The arguments, with filters that are too long for a command line in a file of their own."""
+    at = arguments.index("-filter_complex")
+    if len(arguments[at + 1]) <= _LONGEST_ARGUMENT:
+        return arguments
+    Path(folder, "filters").write_text(arguments[at + 1])
+    return [*arguments[:at], from_file, "filters", *arguments[at + 2 :]]
 
 
 def _repeat(frames: Any, copy: Any, job: _Job) -> Any:
@@ -298,12 +354,12 @@ def _pick(stream: Any, job: _Job) -> Any:
     """Pass the chosen frames on, each with the first of the times at which it is due."""
     index, timing = job.index, job.timing
     stream = stream.filter("settb", _ratio(index.time_base))
-    if job.counted and (tick := _even_gap(index)):
-        stream = stream.filter("setpts", f"{index.pts[0]}+N*{tick}")
+    if job.counted:  # the program's times are a guess, and another one than ours
+        stream = stream.filter("setpts", times_by_number(index.pts)).filter("scale", *job.source_size)
     chosen = sorted({i for i, _ in timing.shown})
     values = [index.pts[i] for i in chosen]
     run = len(chosen) == chosen[-1] - chosen[0] + 1
-    wanted = f"between(pts,{values[0]},{values[-1]})" if run else _one_of("pts", values)
+    wanted = f"between(pts,{values[0]},{values[-1]})" if run else one_of("pts", values)
     stream = stream.filter("select", wanted)
     if timing.time_base == index.time_base and timing.duration != len(timing.shown):
         return stream.filter("setpts", f"PTS-{values[0]}")
@@ -317,19 +373,6 @@ def _pick(stream: Any, job: _Job) -> Any:
     k = f"max(0,ceil(((PTS-{index.pts[job.span.start] * finer})*{twice}-{whole})/{2 * whole}))"
     stream = stream.filter("setpts", f"round({k}*{whole}/{step.denominator})")
     return stream.filter("settb", _ratio(timing.time_base))
-
-
-def _even_gap(index: media.FrameIndex) -> int | None:
-    gaps = {after - time for time, after in zip(index.pts, index.pts[1:], strict=False)}
-    return gaps.pop() if len(gaps) == 1 else None
-
-
-def _one_of(name: str, values: Sequence[int]) -> str:
-    """An expression that is 1 for `values`: a tree, so that it costs log(n) a frame."""
-    if len(values) == 1:
-        return f"eq({name},{values[0]})"
-    half = len(values) // 2
-    return f"if(lt({name},{values[half]}),{_one_of(name, values[:half])},{_one_of(name, values[half:])})"
 
 
 def _fit(stream: Any, job: _Job) -> Any:
