@@ -80,6 +80,8 @@ def _riff_chunks(file: BinaryIO, start: int, length: int) -> Iterator[tuple[byte
     while start + 8 <= length:
         file.seek(start)
         name, size = file.read(4), int.from_bytes(file.read(4), "little")
+        if not name.strip(b"\0"):
+            return  # space that was never written, which can be gigabytes
         yield name, start + 8, start + 8 + size
         start += 8 + size + size % 2
 
