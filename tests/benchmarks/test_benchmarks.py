@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import common
+from benchmarks import bench_step, common
 from benchmarks.bench_build import mixed, summary
 from benchmarks.bench_plan import grow, rows_of
 
@@ -156,3 +156,13 @@ def test_a_plan_that_grows_is_the_plan_of_its_size(tmp_path: Path) -> None:
     files = [sorted(p.relative_to(top) for p in top.rglob("*")) for top in (grown, whole)]
     assert files[0] == files[1]
     assert (grown / "train.csv").read_bytes() == (whole / "train.csv").read_bytes()
+
+
+def test_bench_step_takes_the_steps_it_compares() -> None:
+    """In this process: three of its own would take ten seconds to begin."""
+    job = {"size": "tiny", "batch": 2, "warm": 1, "steps": 1, "strategy": "random", "ratio": 0.95}
+    runs = {name: [bench_step.work({**job, **changes})] for name, changes in bench_step.DECODERS.items()}
+    found = bench_step.compared(runs, "self, all targets")
+    assert found["times_as_fast"]["self, all targets"]["runs"] == [1.0]
+    assert len({tuple(run["losses"]) for (run,) in runs.values()}) == 3  # each decoder is another one
+    assert bench_step.report(found).count("\n") == 4
