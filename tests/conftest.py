@@ -26,6 +26,19 @@ MEDIA_VARIABLE = "VIDKIT_TEST_MEDIA"
 def _no_data_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's own data folder must not become the input of a test."""
     monkeypatch.delenv("VIDKIT_DATA", raising=False)
+    monkeypatch.delenv("VIDKIT_SCRATCH", raising=False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_cache_of_the_user(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Indexes of archives go where a test's other files go."""
+    before = os.environ.get("VIDKIT_CACHE")
+    os.environ["VIDKIT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["VIDKIT_CACHE"]
+    else:
+        os.environ["VIDKIT_CACHE"] = before
 
 
 @pytest.fixture(autouse=True)

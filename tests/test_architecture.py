@@ -52,7 +52,7 @@ ROOMS = (
     ("vidkit.files",),
     ("vidkit.settings",),
     ("vidkit.data",),
-    ("vidkit.data.media",),
+    ("vidkit.data.media", "vidkit.data.packed"),
     ("vidkit.data.sources",),
     ("vidkit.data.plan",),
     ("vidkit.data.build",),

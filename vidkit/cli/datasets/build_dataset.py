@@ -153,6 +153,18 @@ def run(
     follow_symlinks: Annotated[
         bool, typer.Option(help="Accept links that lead out of a source folder.", rich_help_panel=_SOURCES)
     ] = False,
+    scratch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Where archives that are compressed as a whole are inflated; $VIDKIT_SCRATCH or the user's cache.",
+            show_default=False,
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
+    scratch_limit: Annotated[
+        float, typer.Option(metavar="GB", help="Most that it may hold.", min=0, rich_help_panel=_SOURCES)
+    ] = 200.0,
     as_json: Json = False,
 ) -> int:
     """Turn clips on disk into verified WebDataset shards, with a row for every clip that could not be used.
@@ -178,7 +190,9 @@ def run(
     from vidkit.cli.datasets import plan_report
     from vidkit.data.build.build import Interrupted
     from vidkit.data.build.planned import build, check_transcoder
+    from vidkit.data.packed.scratch import Scratch, scratch_folder
     from vidkit.data.plan.planning import Request, choose_spec, prepare, refuse_doubts
+    from vidkit.data.sources.parts.packed import Inside
     from vidkit.settings import SourceOptions
 
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a cluster's "stop" is a Ctrl-C
@@ -203,6 +217,9 @@ def run(
         strict_decode=strict_decode,
         limit=limit,
         transcoder=transcoder,
+        inside=Inside(
+            scratch=Scratch(folder=scratch or scratch_folder(), limit=int(scratch_limit * 1e9)), quiet=False
+        ),
     )
     check_transcoder(transcoder)
     workers = workers or cores()

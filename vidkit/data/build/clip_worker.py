@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
-from vidkit.data.paths import open_source
+from vidkit.data.packed.opening import open_source
 from vidkit.data.processes import die_with
 from vidkit.errors import BuildError, ClipError, clean_message
 from vidkit.settings.encode import EncodeSettings
@@ -83,7 +83,8 @@ def make_clip(job: ClipJob) -> ClipOutcome:
     size: int | None = None
     try:
         with open_source(job.root, job.path, follow_symlinks=job.follow_symlinks) as file:
-            size = os.fstat(file.fileno()).st_size
+            size = file.seek(0, io.SEEK_END)
+            file.seek(0)
             source: bytes | BinaryIO
             try:
                 if size <= _WHOLE_FILE_BYTES:

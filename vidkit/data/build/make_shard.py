@@ -15,6 +15,7 @@ from typing import Any
 from vidkit.data import shards
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
 from vidkit.data.build.sidecar import read_sidecar
+from vidkit.data.packed.opening import make_ready
 from vidkit.data.shards import ShardFacts, ShardWriter
 from vidkit.data.tables import SAMPLE
 from vidkit.errors import clean_message
@@ -108,6 +109,7 @@ def make_shard(
     ):
         for row in writer.rows:
             on_found(row["status"])
+        _make_archives_ready(work)
         for row in work.rows[len(writer.rows) :]:
             if should_stop():
                 raise Stopped
@@ -126,6 +128,14 @@ def make_shard(
             writer.add(outcome, clip, meta)
             (on_found if kept else on_clip)(outcome["status"])
         return writer.finish()
+
+
+def _make_archives_ready(work: ShardWork) -> None:
+    """Elsewhere than where the plan was made archives are indexed here, before the first clip's time begins."""
+    for source, root in work.settings.roots.items():
+        rows = [row for row in work.rows if row["source"] == source]
+        paths = [one["path"] for row in rows for one in (row, *(row.get("tries") or ()))]
+        make_ready(root, filter(None, paths))
 
 
 def _make_clip(row: dict[str, Any], work: ShardWork, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:

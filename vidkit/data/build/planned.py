@@ -11,6 +11,7 @@ from typing import Any
 from vidkit.data.build.build import BuildSettings, Built
 from vidkit.data.build.build import build as build_table
 from vidkit.data.build.task import encoder_of
+from vidkit.data.packed.scratch import let_go
 from vidkit.data.plan.planning import Prepared, Request, choose_spec, describe, identity, prepare
 from vidkit.data.progress import Progress
 from vidkit.errors import ConfigError
@@ -101,6 +102,8 @@ def build(
         sidecars=planned.spec.sidecars,
     )
     with Progress("building", planned.table.num_rows, quiet=quiet) as progress:
-        return build_table(
+        built = build_table(
             planned.table, settings, identity(planned, encoder), partial(describe, planned), progress
         )
+    let_go()  # a build that was stopped goes on with what was inflated for it
+    return built

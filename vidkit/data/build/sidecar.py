@@ -6,7 +6,7 @@ import json
 from pathlib import PurePosixPath
 from typing import Any
 
-from vidkit.data.paths import open_source
+from vidkit.data.packed.opening import open_source
 from vidkit.data.tables import SAMPLE
 from vidkit.errors import ClipError, clean_message
 

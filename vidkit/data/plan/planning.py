@@ -19,6 +19,7 @@ from vidkit.data.plan import composite, layout
 from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
 from vidkit.data.sources import READERS, Roots, SourceResult
+from vidkit.data.sources.parts.packed import Inside
 from vidkit.data.sources.parts.texts import NOT_UNDERSTOOD, not_understood
 from vidkit.data.tables import SPLITS
 from vidkit.errors import BuildError, ConfigError
@@ -53,6 +54,8 @@ class Request:
     limit: int | None = None
     strict_decode: bool = False
     transcoder: str = "pyav"
+    inside: Inside = field(default_factory=Inside)
+    """How archives are looked into; nothing of it decides what is built."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +170,7 @@ def prepare(
 
     Raises:
         ConfigError, AnnotationError: a source or the spec cannot be used as it is.
+        BuildError: an archive that cannot be indexed or inflated here.
     """
     spec = resolve(spec, request)
     results = {}
@@ -175,7 +179,10 @@ def prepare(
             continue
         on_stage(f"reading {source.name} from {folders[source.name]}")
         roots = Roots(
-            folder=folders[source.name], annotations=request.annotations, kinetics=folders.get("kinetics")
+            folder=folders[source.name],
+            annotations=request.annotations,
+            kinetics=folders.get("kinetics"),
+            inside=request.inside,
         )
         results[source.name] = READERS[source.kind](source, roots, request.options)
     _name_unread(list(results.values()))

@@ -26,7 +26,16 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         AnnotationError: there is no video in any class folder.
         ConfigError: a folder that cannot be read.
     """
-    reading = Reading.begin(spec, roots, options, classes=())
+    classes = source_classes(spec)
+    lookup = None if classes is None else ClassLookup(classes.names)
+    reading = Reading.begin(
+        spec,
+        roots,
+        options,
+        classes=(),
+        # without a class list any name is a class's
+        names_class=lambda name: lookup is None or lookup.find(name) is not None,
+    )
     matching, rows, videos = reading.matching, reading.rows, reading.files.videos
     places = _places(videos)
     named = [place.name for path in videos if (place := places[_folder(path)]).name is not None]
@@ -35,10 +44,8 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
             f"{len(videos):,} videos, none of them in a class folder",
             hint="expected <class>/x.mp4, or <split>/<class>/x.mp4 with train, val or test",
         )
-    classes = source_classes(spec)
     class_of, merged = merge_spellings(named)
-    if classes is not None:
-        lookup = ClassLookup(classes.names)
+    if lookup is not None:
         class_of = {name: label for name in class_of if (label := lookup.find(name)) is not None}
     else:
         lookup = ClassLookup(sorted(set(class_of.values())))

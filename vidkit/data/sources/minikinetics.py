@@ -14,7 +14,7 @@ from vidkit.data.sources.parts.classes import class_names
 from vidkit.data.sources.parts.files import scan
 from vidkit.data.sources.parts.reading import Reading, Roots
 from vidkit.data.sources.parts.rows import Rows, SourceResult, note
-from vidkit.data.sources.parts.texts import AnnotationFile
+from vidkit.data.sources.parts.texts import AnnotationFile, read_bytes
 from vidkit.data.sources.youtube import YoutubeIndex, is_clip_name, is_youtube_id
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError
@@ -74,7 +74,7 @@ def _find_lists(reading: Reading) -> dict[str, AnnotationFile]:
     for file in reading.annotations:
         if match := _LIST.fullmatch(file.path.name):
             split = match.group(1).lower()
-            if split in found and found[split].path.read_bytes() != file.path.read_bytes():
+            if split in found and read_bytes(found[split]) != read_bytes(file):
                 raise AnnotationError(
                     f"a second list of {split} ids, which differs from {found[split].path}",
                     file=file.path,
@@ -111,7 +111,14 @@ def _take_fullest(ids: set[str], reading: Reading) -> None:
         return
     counted = Matching(reading.spec.name)
     follow = reading.options.follow_symlinks
-    files = scan(other, counted, follow_symlinks=follow, is_named=is_clip_name)
+    files = scan(
+        other,
+        counted,
+        follow_symlinks=follow,
+        is_named=is_clip_name,
+        names_class=lambda name: reading.lookup.find(name) is not None,
+        inside=reading.roots.inside,
+    )
     here, there = (
         sum(bool(index.all_of(youtube_id)) for youtube_id in ids)
         for index in (YoutubeIndex(found, reading.lookup) for found in (reading.files, files))

@@ -116,6 +116,11 @@ def looks_like_video(path: Path) -> bool:
             start = stream.read(400)
     except (OSError, ValueError):
         return False
+    return begins_as_video(start)
+
+
+def begins_as_video(start: bytes) -> bool:
+    """Whether the first 400 bytes of a file are a video container's."""
     for first, size in ((0, 188), (4, 192)):  # MPEG-TS, and with times in front of each packet
         if [start[at : at + 1] for at in range(first, first + 3 * size, size)] == [b"G"] * 3:
             return True

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vidkit.data.sources.parts.endings import (
@@ -15,6 +15,15 @@ from vidkit.data.sources.parts.endings import (
     ending_of,
     has_ending,
     looks_like_video,
+)
+from vidkit.data.sources.parts.packed import (
+    AGAIN,
+    SURELY_OTHER,
+    Inside,
+    PackedFiles,
+    is_video,
+    look_inside,
+    refuse_unclear,
 )
 from vidkit.data.tables import Matching
 from vidkit.errors import ConfigError, display_path
@@ -41,6 +50,9 @@ class FileIndex:
     an ending that do not begin as a video."""
     hidden: tuple[str, ...] = ()
     """Hidden folders, which were not read."""
+    packed: Mapping[str, list[str]] = field(default_factory=dict)
+    """Of files that lie in archives, by the names that unpacking would give: where they are, as `archive::member`;
+    of one that is there unpacked too, its own path first."""
 
     def adopt(self, paths: Iterable[str], matching: Matching) -> FileIndex:
         """The index with some of `rest` among the videos, as an annotation names them."""
@@ -62,6 +74,8 @@ def scan(
     *,
     follow_symlinks: bool = False,
     is_named: Callable[[str], bool] = lambda path: False,
+    names_class: Callable[[str], bool] = lambda name: False,
+    inside: Inside | None = None,
 ) -> FileIndex:
     """Index videos and annotation files under `folder`; count what is left out in `matching`.
 
@@ -70,7 +84,13 @@ def scan(
     or stat'ed: 500,000 of them take seconds. Only where a name has no ending, the file is a video if its name
     `is_named` as this source's videos are, or if it begins as one.
 
+    Args:
+        names_class: whether an archive is named as a class of the source.
+        inside: how to look into archives, which takes opening what is neither video nor text; by default they stay
+            closed.
+
     Raises:
+        BuildError: an archive that cannot be indexed or inflated here.
         ConfigError: `folder` is no folder, or cannot be read.
     """
     walk = _Walk(os.path.realpath(folder), matching, follow_symlinks)
@@ -89,13 +109,21 @@ def scan(
             walk.videos.append(path)
         else:
             rest.append(path)
-            walk.leave(_OTHER, path)
+    packed = PackedFiles(rest=[*rest, *walk.others])
+    if inside is not None:
+        packed = look_inside(walk.root, packed.rest, matching, inside, names_class)
+        refuse_unclear(walk.videos, packed.places)
+    still = set(packed.rest)
+    rest = [path for path in rest if path in still]
+    for path in packed.rest:
+        walk.leave(_OTHER, path)
+    rest += walk.add_packed(packed, is_named)
     walk.videos.sort()
     # a folder named as a video, with none inside, stands where a file should be: the build will say so
     posing = []
     for name in walk.posing:
-        inside = bisect.bisect_left(walk.videos, name + "/")
-        if inside == len(walk.videos) or not walk.videos[inside].startswith(name + "/"):
+        at = bisect.bisect_left(walk.videos, name + "/")
+        if at == len(walk.videos) or not walk.videos[at].startswith(name + "/"):
             posing.append(name)
     walk.videos = sorted(walk.videos + posing) if posing else walk.videos
     walk.texts.sort()
@@ -109,6 +137,7 @@ def scan(
         frozenset(walk.outside),
         rest=tuple(sorted(rest + walk.left.get(_PARTIAL, []))),
         hidden=tuple(sorted(walk.hidden)),
+        packed=packed.places,
     )
 
 
@@ -122,6 +151,8 @@ class _Walk:
         self.outside: list[str] = []
         self.posing: list[str] = []
         self.unsure: list[str] = []
+        self.others: list[str] = []
+        """Files that could be archives."""
         self.hidden: list[str] = []
         self.left: dict[str, list[str]] = {}
         self.links: list[tuple[str, str]] = []
@@ -184,10 +215,37 @@ class _Walk:
             self.leave(_PARTIAL, path)
         elif ending in TEXT_ENDINGS and depth <= TEXT_DEPTH:
             self.texts.append(path)
-        elif has_ending(path):
+        elif not has_ending(path):
+            self.unsure.append(path)
+        elif ending in SURELY_OTHER or ending in TEXT_ENDINGS:
             self.leave(_OTHER, path)
         else:
-            self.unsure.append(path)
+            self.others.append(path)
+
+    def add_packed(self, packed: PackedFiles, is_named: Callable[[str], bool]) -> list[str]:
+        """Put what lies in archives among the files; returns names without an ending that are no videos."""
+        own, rest = {*self.videos, *self.texts}, []
+        self.texts += [name for name in packed.texts if name not in own and name.count("/") <= TEXT_DEPTH]
+        for name in packed.names:
+            places, ending = packed.places[name], ending_of(name)
+            if name in own:
+                self.matching.count(AGAIN, display_path(places[0]))
+                places.insert(0, name)
+            elif ending in VIDEO_ENDINGS:
+                self.videos.append(name)
+            elif ending in PARTIAL_ENDINGS:
+                self.leave(_PARTIAL, name)
+            elif not has_ending(name) and (
+                is_named(name) or is_video(self.root, places[0], follow_symlinks=self.follow)
+            ):
+                self.videos.append(name)
+            else:
+                self.leave(_OTHER, name)
+                if not has_ending(name):
+                    rest.append(name)
+        self.videos += [name for name in packed.outside if name not in own]
+        self.outside += [name for name in packed.outside if name not in own]
+        return rest
 
     def link(self, entry: os.DirEntry[str], prefix: str, real: str, depth: int) -> None:
         path = prefix + entry.name
@@ -202,14 +260,16 @@ class _Walk:
             else:
                 self.matching.count("links to folders outside (not followed)", display_path(path))
             return
-        before, unsure = len(self.videos), len(self.unsure)
+        kinds = (self.videos, self.unsure, self.others)
+        before = [len(paths) for paths in kinds]
         self.file(path, depth)
-        if self.follow or len(self.videos) + len(self.unsure) == before + unsure:
+        grown = next((paths for paths, count in zip(kinds, before, strict=True) if len(paths) > count), None)
+        if self.follow or grown is None:
             return
         if self.inside(self.target(entry, real)):
             return
-        if len(self.unsure) > unsure:  # to know what it is, it would have to be opened
-            self.leave(_OTHER, self.unsure.pop())
+        if grown is not self.videos:  # to know what it is, it would have to be opened
+            self.leave(_OTHER, grown.pop())
             return
         self.outside.append(path)
         self.matching.count("links to files outside (not opened)", display_path(path))

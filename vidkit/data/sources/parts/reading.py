@@ -9,6 +9,7 @@ from pathlib import Path
 from vidkit.data.sources.parts.classes import ClassLookup, class_names
 from vidkit.data.sources.parts.endings import stem_of
 from vidkit.data.sources.parts.files import FileIndex, scan
+from vidkit.data.sources.parts.packed import Inside
 from vidkit.data.sources.parts.rows import UNANNOTATED, Rows, SourceResult, finish
 from vidkit.data.sources.parts.texts import (
     AnnotationFile,
@@ -32,6 +33,8 @@ class Roots:
     """Folders or files with annotations that do not lie beside the videos."""
     kinetics: Path | None = None
     """For Mini-Kinetics: the Kinetics folder, with the CSV and perhaps the videos."""
+    inside: Inside = field(default_factory=Inside)
+    """How to look into archives."""
 
 
 @dataclass(slots=True)
@@ -60,26 +63,37 @@ class Reading:
         *,
         classes: Sequence[str] | None = None,
         is_named: Callable[[str], bool] = lambda path: False,
+        names_class: Callable[[str], bool] | None = None,
     ) -> Reading:
         """Walk the folder and find what could hold annotations.
 
         Args:
             classes: class names, by default those of the spec.
             is_named: whether a file without an ending is named as this source's videos are.
+            names_class: whether an archive's name is that of a class; by default one of `classes`.
 
         Raises:
             AnnotationError: the spec names no classes.
+            BuildError: an archive that cannot be indexed or inflated here.
             ConfigError: a folder that cannot be read, or is not there.
         """
         matching = Matching(spec.name)
-        files = scan(roots.folder, matching, follow_symlinks=options.follow_symlinks, is_named=is_named)
+        lookup = ClassLookup(class_names(spec) if classes is None else classes)
+        files = scan(
+            roots.folder,
+            matching,
+            follow_symlinks=options.follow_symlinks,
+            is_named=is_named,
+            names_class=names_class or (lambda name: lookup.find(name) is not None),
+            inside=roots.inside,
+        )
         return cls(
             spec=spec,
             roots=roots,
             options=options,
             files=files,
             annotations=annotation_files(files, roots.annotations),
-            lookup=ClassLookup(class_names(spec) if classes is None else classes),
+            lookup=lookup,
             matching=matching,
             rows=Rows(spec.name, matching),
         )
@@ -136,6 +150,7 @@ class Reading:
             classes: of the source, by default all of the class list.
             understood: annotation files that were left out knowingly, by their shown names.
         """
+        self.rows.place(self.files.packed)
         name_unread(self.annotations, [*self.hashes, *understood], self.files.root, self.matching)
         return SourceResult(
             table=finish(self.rows, self.spec, self.options, only=only, part=part),

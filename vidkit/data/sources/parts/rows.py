@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import hashlib
 from array import array
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vidkit.data.manifests import source_classes
-from vidkit.data.paths import text_to_path
+from vidkit.data.paths import path_to_text, text_to_path
 from vidkit.data.tables import TRIES_FIELD, ClipRows, Matching, Try
 from vidkit.errors import display_path
 from vidkit.settings.encode import SourceOptions, SourceSpec
@@ -147,6 +147,26 @@ class Rows:
         tries.append(Try(path))
         self.matching.count(COPIES, f"{display_path(tries[0].path)}: {display_path(path)}")
         return True
+
+    def place(self, packed: Mapping[str, Sequence[str]]) -> None:
+        """Name the archives that files lie in, where they do; several places of one file are tried in order.
+
+        Args:
+            packed: see `FileIndex.packed`.
+        """
+        if not packed:
+            return
+        clips = self.clips
+        for row, path in enumerate(clips.path):
+            if path is None:
+                continue
+            tries = clips.tries.get(row) or [Try(text_to_path(path), clips.start_s[row], clips.end_s[row])]
+            if not any(one.path in packed for one in tries):
+                continue
+            tries = [replace(one, path=place) for one in tries for place in packed.get(one.path, (one.path,))]
+            clips.path[row] = path_to_text(tries[0].path)
+            if len(tries) > 1 or row in clips.tries:
+                clips.tries[row] = tries
 
 
 def finish(

@@ -5,14 +5,18 @@ from __future__ import annotations
 import codecs
 import csv
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
+from vidkit.data.packed.opening import open_source
+from vidkit.data.paths import path_to_text
 from vidkit.data.sources.parts.files import FileIndex, scan
 from vidkit.data.sources.parts.splits import split_of_name
 from vidkit.data.tables import Matching
-from vidkit.errors import AnnotationError, ConfigError, display_path
+from vidkit.errors import AnnotationError, ClipError, ConfigError, display_path
 
 _EMPTY = "download it again, or move it away"
 
@@ -38,8 +42,11 @@ class AnnotationFile:
     """A file that could hold annotations; nothing of it was read yet."""
 
     path: Path
+    """Of one in an archive: where it would lie unpacked."""
     shown: str
     """Name in reports and messages: the same wherever the dataset lies."""
+    packed: tuple[Path, str] | None = None
+    """Source folder, and `archive::member`."""
 
     @property
     def split(self) -> str | None:
@@ -58,7 +65,14 @@ def annotation_files(index: FileIndex, given: Iterable[Path]) -> list[Annotation
     Raises:
         ConfigError: an extra folder that is not there.
     """
-    found = {str(index.root / text): AnnotationFile(index.root / text, display_path(text)) for text in index.texts}
+    found = {
+        str(index.root / text): AnnotationFile(
+            index.root / text,
+            display_path(text),
+            (index.root, index.packed[text][0]) if text in index.packed else None,
+        )
+        for text in index.texts
+    }
     shown = {file.shown for file in found.values()}
     for place in given:
         if place.is_dir():
@@ -85,7 +99,7 @@ def read_annotation(file: AnnotationFile, hashes: dict[str, str], matching: Matc
     Raises:
         AnnotationError: it cannot be read, is empty, or is neither UTF-8 nor UTF-16.
     """
-    data = _read(file)
+    data = read_bytes(file)
     if not data.strip():
         raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
     encoding = _encoding(data)
@@ -116,19 +130,36 @@ def head(file: AnnotationFile, nbytes: int = 16384) -> str:
     Raises:
         AnnotationError: it cannot be read; or it is empty, and its name says that it lists a split.
     """
-    data = _read(file, nbytes)
+    data = read_bytes(file, nbytes)
     text = data.decode(_encoding(data), "replace")
     if not text.strip() and split_of_name(file.path.stem) is not None:
         raise AnnotationError("the annotation file is empty", file=file.path, hint=_EMPTY)
     return text
 
 
-def _read(file: AnnotationFile, nbytes: int = -1) -> bytes:
+def read_bytes(file: AnnotationFile, nbytes: int = -1) -> bytes:
+    """The first bytes of an annotation file, or all of them.
+
+    Raises:
+        AnnotationError: it cannot be read.
+    """
     try:
-        with file.path.open("rb") as stream:
+        with _open(file) as stream:
             return stream.read(nbytes)
     except OSError as error:
         raise AnnotationError(f"cannot read the annotation file: {error.strerror}", file=file.path) from error
+    except ClipError as error:
+        text = f"cannot read the annotation file in its archive: {error.message}"
+        raise AnnotationError(
+            text, file=file.path, hint="unpack it, or give its place with --annotations"
+        ) from error
+
+
+def _open(file: AnnotationFile) -> BinaryIO:
+    if file.packed is None:
+        return file.path.open("rb")
+    root, place = file.packed
+    return open_source(os.fspath(root), path_to_text(place), follow_symlinks=True)
 
 
 def _encoding(data: bytes) -> str:
