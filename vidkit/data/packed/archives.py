@@ -145,7 +145,8 @@ class _Watch:
         self.quiet, self.stopped = quiet or not self.total, False
         self._begun, self._lock, self._shown = time.monotonic(), threading.Lock(), 0
         self._read: dict[str, int] = {}
-        self._progress: Progress | None = None
+        self._progress = Progress("reading archives", self.total // 1_000_000, unit="MB")
+        self._entered = False
 
     def of(self, packed: Packed) -> Callable[[int], None]:
         """What is told how much of an archive was read."""
@@ -162,8 +163,9 @@ class _Watch:
     def _show(self, name: str) -> None:
         if self.quiet or time.monotonic() - self._begun < _SILENT_S:
             return
-        if self._progress is None:
-            self._progress = Progress("reading archives", self.total // 1_000_000, unit="MB").__enter__()
+        if not self._entered:
+            self._entered = True
+            self._progress.__enter__()
         self._progress.note = name
         now = min(sum(self._read.values()), self.total) // 1_000_000
         if now > self._shown:
@@ -171,5 +173,5 @@ class _Watch:
             self._shown = now
 
     def close(self) -> None:
-        if self._progress is not None:
+        if self._entered:
             self._progress.__exit__(None, None, None)

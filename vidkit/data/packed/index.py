@@ -13,16 +13,17 @@ import os
 import platform
 import sqlite3
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 from urllib.parse import quote_from_bytes
 
 from vidkit.data.packed.joined import Joined
 from vidkit.data.packed.kinds import Kind
 from vidkit.data.packed.members import Link, Member
-from vidkit.data.packed.scratch import Scratch, cache_folder, hold, inflate
+from vidkit.data.packed.scratch import Scratch, cache_folder, hold, inflate, remove
 from vidkit.data.packed.tars import read_tar
 from vidkit.data.packed.zips import read_zip
 from vidkit.errors import BuildError, display_path
@@ -38,6 +39,8 @@ create table members (name blob primary key, place int, size int, stored int, me
 
 #: Longest chain of links that is followed.
 _MOST_LINKS = 16
+
+_LOOK_AGAIN_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Index:
 
     def find(self, name: str) -> Member | None:
         """The member of that name."""
-        row = self._base.execute("select * from members where name = ?", (os.fsencode(name),)).fetchone()
+        row = _row(self._base, name)
         return None if row is None else _member(row)
 
     def members(self) -> Iterator[Member]:
@@ -128,14 +131,27 @@ def existing(first: str) -> Index | None:
 def is_current(index: Index, first: str) -> bool:
     """Whether the archive is as it was when its index was made: sizes and times of its parts."""
     folder = os.path.dirname(first)
-    for (name, _), (_, size, time) in zip(index.parts, index.facts["parts"], strict=True):
+    for (name, _), (_, size, changed_ns) in zip(index.parts, index.facts["parts"], strict=True):
         try:
             facts = os.stat(os.path.join(folder, name))
         except OSError:
             return False
-        if (facts.st_size, facts.st_mtime_ns) != (size, time):
+        if (facts.st_size, facts.st_mtime_ns) != (size, changed_ns):
             return False
     return True
+
+
+def _wait_for(lock: TextIO, on_bytes: Callable[[int], None]) -> None:
+    """Wait until nobody else makes this index; `on_bytes` may raise, to end the waiting."""
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:
+            on_bytes(0)
+            time.sleep(_LOOK_AGAIN_S)
+        except OSError:  # no locks there: the work is done twice at worst
+            return
 
 
 def is_known(packed: Packed) -> bool:
@@ -170,12 +186,13 @@ def indexed(packed: Packed, scratch: Scratch, on_bytes: Callable[[int], None] = 
         place = _place(first)
         place.parent.mkdir(parents=True, exist_ok=True)
         with place.with_suffix(".lock").open("a") as lock:
-            with contextlib.suppress(OSError):  # no locks there: the work is done twice at worst
-                fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock, on_bytes)
             found = existing(first)
             if found is not None:
                 if _fits(found, packed) and (found.data is None or hold(found.data)):
                     return found
+                if found.data is not None:
+                    remove(found.data)
                 found.close()
             _make(packed, place, scratch, on_bytes)
     except (OSError, sqlite3.Error) as error:
@@ -233,6 +250,8 @@ def _make(packed: Packed, place: Path, scratch: Scratch, on_bytes: Callable[[int
                 }
                 base.execute("insert into about values (?)", (json.dumps(about),))
                 base.commit()
+            with part.open("rb") as file:
+                os.fsync(file.fileno())
             part.replace(place)
         except BaseException:
             part.unlink(missing_ok=True)
@@ -250,8 +269,9 @@ def _fill(base: sqlite3.Connection, whole: Joined, kind: Kind, on_bytes: Callabl
         nonlocal read
         read += 1
         if isinstance(found, Link):
-            if found.target != found.name:  # as tar has a file that was given twice
-                links[found.name] = found.target
+            if found.target == found.name and _row(base, found.name):  # as tar has a file that was given twice
+                return
+            links[found.name] = found.target
             return
         links.pop(found.name, None)
         _write(base, found)
@@ -263,6 +283,12 @@ def _fill(base: sqlite3.Connection, whole: Joined, kind: Kind, on_bytes: Callabl
     if kept < read:
         notes.append(f"holds {read - kept:,} files a second time under the same name (the last one counts)")
     return notes
+
+
+def _row(base: sqlite3.Connection, name: str) -> tuple[Any, ...] | None:
+    found: tuple[Any, ...] | None
+    found = base.execute("select * from members where name = ?", (os.fsencode(name),)).fetchone()
+    return found
 
 
 def _write(base: sqlite3.Connection, member: Member) -> None:
@@ -284,12 +310,11 @@ def _followed(base: sqlite3.Connection, name: str, links: dict[str, str | None])
         if target is None:
             break
         if target not in links:
-            row = base.execute("select * from members where name = ?", (os.fsencode(target),)).fetchone()
+            row = _row(base, target)
             if row is None:
                 message = f"a link to {display_path(target)}, which the archive does not hold"
                 return Member(name=name, offset=0, size=0, stored=0, fault="missing", message=message)
-            found = _member((os.fsencode(name), *row[1:]))
-            return found
+            return _member((os.fsencode(name), *row[1:]))
     message = "a link that leads out of the archive" if target is None else "links that lead in a circle"
     code = "unsafe-path" if target is None else "unreadable"
     return Member(name=name, offset=0, size=0, stored=0, fault=code, message=message)

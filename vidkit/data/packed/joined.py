@@ -6,6 +6,7 @@ Both read by position (`pread`) and share no place to be at, so that any number 
 from __future__ import annotations
 
 import bisect
+import errno
 import io
 import itertools
 import os
@@ -38,7 +39,7 @@ class _ByPosition(io.RawIOBase):
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         at = offset + (0, self._at, self.length)[whence]
         if at < 0:
-            raise ValueError(f"seek to {at}")
+            raise OSError(errno.EINVAL, f"seek to {at}")
         self._at = at
         return at
 

@@ -65,13 +65,11 @@ def make_ready(root: str, given: Iterable[str]) -> None:
     """
     seen: set[str] = set()
     for path in given:
-        if SEPARATOR in path:
-            for archive, _ in _ways(text_to_path(path)):
-                if archive not in seen:
-                    seen.add(archive)
-                    first = os.path.join(root, archive)
-                    if os.path.isfile(first) and not _is_ready(first):
-                        _renewed(root, archive)
+        for archive, _ in _ways(text_to_path(path)):
+            first = os.path.join(root, archive)
+            if archive not in seen and os.path.isfile(first) and not _is_ready(first):
+                _renewed(root, archive)
+            seen.add(archive)
 
 
 def _is_ready(first: str) -> bool:
@@ -216,7 +214,7 @@ def _inflate_to(out: BinaryIO, packed: Window, member: Member) -> None:
     except zlib.error as error:
         raise ClipError("unreadable", f"damaged in its archive: {error}") from None
     if done < member.size:
-        raise ClipError("truncated", _ends(done, member))
+        raise ClipError("unreadable", f"inflates to {done:,} of its {member.size:,} bytes")
     _check(crc, member)
 
 

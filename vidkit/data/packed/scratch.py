@@ -89,12 +89,12 @@ def let_go() -> None:
     with _HELD_LOCK:
         for name, file in _held.items():
             file.close()
-            _remove(Path(name))
+            remove(Path(name))
         _held.clear()
 
 
-def _remove(path: Path) -> bool:
-    """Remove a file that no process holds."""
+def remove(path: Path) -> bool:
+    """Remove a file, if no process holds it; whether it did."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -122,12 +122,16 @@ def inflate(
     """
     try:
         scratch.folder.mkdir(parents=True, exist_ok=True)
+        for left in scratch.folder.glob("vidkit-*.part"):
+            remove(left)  # of a process that was killed
         part = target.with_name(f"{target.name}.{os.getpid()}-{threading.get_ident()}.part")
         with part.open("wb") as out:
             with contextlib.suppress(OSError):
                 fcntl.flock(out, fcntl.LOCK_EX)
             try:
                 notes = _copy(_opened(whole, kind), whole, out, shown, scratch, on_bytes)
+                out.flush()
+                os.fsync(out.fileno())
                 part.replace(target)
             except BaseException:
                 part.unlink(missing_ok=True)
@@ -154,7 +158,7 @@ def _copy(
     most = MOST_RATIO * whole.length + FREE_BYTES
     while True:
         try:
-            block = source.read(_BLOCK)
+            block = source.read1(_BLOCK)  # `read` would lose what comes before the damage
         except (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile) as error:
             return [clean_message(f"is damaged or cut off after {done:,} bytes of its content: {error}")]
         except OSError as error:
@@ -192,7 +196,7 @@ def _make_room(scratch: Scratch, mine: str, size: int, shown: str) -> int:
     for _, taken, path in sorted(others):
         if size <= left:
             break
-        if _remove(Path(path)):
+        if remove(Path(path)):
             left += taken
     if size > left:
         raise BuildError(

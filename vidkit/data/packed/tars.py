@@ -93,6 +93,8 @@ def _member(info: tarfile.TarInfo, length: int) -> Member | Link | None:
         return Link(name, target if stays else None)
     if not info.isreg():
         return member.failed("unreadable", "not a regular file")
+    if info.size < 0:
+        return member.failed("unreadable", "a size below zero")
     if info.issparse():
         return member.failed("unreadable", "stored as a sparse file, in pieces: unpack it")
     if info.offset_data + info.size > length:

@@ -18,10 +18,11 @@ from vidkit.data.sources.parts.endings import (
 )
 from vidkit.data.sources.parts.packed import (
     AGAIN,
+    NESTED,
     SURELY_OTHER,
     Inside,
     PackedFiles,
-    is_video,
+    begins_as,
     look_inside,
     refuse_unclear,
 )
@@ -235,14 +236,18 @@ class _Walk:
                 self.videos.append(name)
             elif ending in PARTIAL_ENDINGS:
                 self.leave(_PARTIAL, name)
-            elif not has_ending(name) and (
-                is_named(name) or is_video(self.root, places[0], follow_symlinks=self.follow)
-            ):
-                self.videos.append(name)
-            else:
+            elif has_ending(name):
                 self.leave(_OTHER, name)
-                if not has_ending(name):
-                    rest.append(name)
+            else:
+                what = "video" if is_named(name) else begins_as(self.root, places[0], follow_symlinks=self.follow)
+                if what == "video":
+                    self.videos.append(name)
+                    continue
+                if what == "archive":
+                    self.matching.count(NESTED, display_path(places[0]))
+                    continue
+                rest.append(name)
+                self.leave(_OTHER, name)
         self.videos += [name for name in packed.outside if name not in own]
         self.outside += [name for name in packed.outside if name not in own]
         return rest

@@ -9,8 +9,10 @@ import contextlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from vidkit.data.packed.archives import Archive, find_archives, index_all
+from vidkit.data.packed.kinds import FIRST_BYTES, HEAD_BYTES, kind_of
 from vidkit.data.packed.members import SEPARATOR, Member
 from vidkit.data.packed.opening import open_source
 from vidkit.data.packed.scratch import Scratch
@@ -20,10 +22,10 @@ from vidkit.data.sources.parts.splits import split_of_folder
 from vidkit.data.tables import Matching
 from vidkit.errors import ClipError, ConfigError, display_path
 
-ARCHIVES = "archives read in place"
+ARCHIVES = "archives"
 MEMBERS = "files in archives"
 AGAIN = "in several places, packed or not (the first that can be used is)"
-NESTED = "ignored: archives within archives"
+NESTED = "ignored: archives within archives (unpack the outer ones)"
 
 _ARCHIVE_ENDINGS = frozenset({".tar", ".tgz", ".gz", ".zip", ".rar", ".7z", ".bz2", ".xz", ".tbz2", ".txz"})
 
@@ -142,13 +144,16 @@ def _stands_for(archive: Archive, members: Sequence[Member], names_class: Callab
     return above + slash + (f"{stem}/" if named else "")
 
 
-def is_video(root: str, place: str, *, follow_symlinks: bool) -> bool:
-    """Whether a member without an ending begins as a video does."""
+def begins_as(root: str, place: str, *, follow_symlinks: bool) -> Literal["video", "archive"] | None:
+    """What a member without an ending is, as far as its first bytes tell."""
     try:
         with open_source(root, path_to_text(place), follow_symlinks=follow_symlinks) as file:
-            return begins_as_video(file.read(400))
+            head = file.read(HEAD_BYTES)
     except (ClipError, OSError):
-        return False
+        return None
+    if begins_as_video(head[:400]):
+        return "video"
+    return "archive" if kind_of(head[:FIRST_BYTES], lambda: head) is not None else None
 
 
 def refuse_unclear(plain: Sequence[str], places: dict[str, list[str]]) -> None:
