@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks import bench_step, common
 from benchmarks.bench_build import mixed, summary
+from benchmarks.bench_packed import FORMS
 from benchmarks.bench_plan import grow, rows_of
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +50,19 @@ def test_bench_build(tmp_path: Path) -> None:
             job["runs"][name][0]["seconds"] / job["runs"]["vidkit"][0]["seconds"], rel=0.01
         )
     assert "TinyVIRAT-like" in printed
+
+
+@pytest.mark.slow
+def test_bench_packed(tmp_path: Path) -> None:
+    found, printed = run("bench_packed", tmp_path, "--jobs", "tinyvirat")
+    job = found["jobs"]["tinyvirat"]
+    assert set(job["clips_per_s"]) == {"files", *FORMS}
+    assert set(job["rate_over_files"]) == set(job["cpu_over_files"]) == set(FORMS)
+    for name, ratio in job["rate_over_files"].items():
+        assert ratio["median"] == pytest.approx(
+            job["runs"]["files"][0]["seconds"] / job["runs"][name][0]["seconds"], rel=0.01
+        )
+    assert "tar.gz" in printed
 
 
 def test_bench_plan(tmp_path: Path) -> None:

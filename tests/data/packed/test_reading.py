@@ -154,6 +154,18 @@ def test_what_is_no_archive_is_none(root: Path) -> None:
     assert found.notes == ["k.rar is a RAR archive, not read here: unpack it (unar)"]
 
 
+def test_a_file_that_cannot_be_opened_is_told(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root, "k.tar", tar({"x": b""}))
+
+    def refuses(path: str, count: int) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("vidkit.data.packed.archives._head", refuses)
+    found = find_archives(str(root), ["k.tar"])
+    assert (found.archives, found.rest) == ([], ["k.tar"])
+    assert found.notes == ["k.tar cannot be read: Permission denied"]
+
+
 # --- the index -------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,8 @@ def run(
     strict: Annotated[
         bool,
         typer.Option(
-            help="Exit 1 where a count differs from the published one, or spellings make one class.",
+            help="Exit 1 where a count differs from the published one, spellings make one class, or an archive is "
+            "damaged.",
             rich_help_panel=_CHECKS,
         ),
     ] = False,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -44,15 +46,19 @@ class Found:
     rest: list[str] = field(default_factory=list)
     """No archives."""
     notes: list[str] = field(default_factory=list)
-    """Archives that cannot be read here, or of which a part is not there."""
+    """Archives that cannot be read here, or of which a part is not there; files that cannot be opened."""
 
 
 def find_archives(root: str, paths: Iterable[str]) -> Found:
-    """Tell archives from other files by their first bytes. Each file is opened; those that cannot be are `rest`."""
+    """Tell archives from other files by their first bytes. Each file is opened; those that cannot be are told."""
     found = Found()
     kinds: dict[str, Kind] = {}
     for path in sorted(paths):
-        head = _head(os.path.join(root, path), FIRST_BYTES)
+        try:
+            head = _head(os.path.join(root, path), FIRST_BYTES)
+        except OSError as error:
+            head = b""
+            found.notes.append(f"{display_path(path)} cannot be read: {error.strerror}")
         kind = kind_of(head, lambda path=path: _head(os.path.join(root, path), HEAD_BYTES))  # type: ignore[misc]
         if kind is not None:
             kinds[path] = kind
@@ -92,15 +98,16 @@ def archive_at(root: str, path: str) -> Archive | None:
 
 
 def _head(path: str, count: int) -> bytes:
+    """The first bytes of a file; nothing of a pipe, a socket or a link that leads nowhere. Raises `OSError`."""
     try:
         # a FIFO would block for ever without O_NONBLOCK
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0))
-    except (OSError, ValueError):
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EIO):
+            raise
         return b""
     try:
-        return os.read(handle, count)
-    except OSError:
-        return b""
+        return os.read(handle, count) if stat.S_ISREG(os.fstat(handle).st_mode) else b""
     finally:
         os.close(handle)
 

@@ -115,7 +115,9 @@ def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Path]] | None:
         )
     for name, path in folders.items():
         if not path.is_dir():
-            raise ConfigError(f"--{name} {path} is no folder", hint="give the folder that holds the videos")
+            raise ConfigError(
+                f"--{name} {path} is no folder", hint="give the folder that holds the videos or archives"
+            )
     return spec, folders
 
 
@@ -227,7 +229,7 @@ def refuse_doubts(prepared: Prepared) -> None:
         listed = "".join(f"\n  - {text}" for text in doubts)
         raise BuildError(
             f"{len(doubts)} guess{'es' * (len(doubts) != 1)} that --strict does not allow:{listed}",
-            hint="make the spellings one, or leave out --strict",
+            hint="mend what is named, or leave out --strict",
         )
 
 
