@@ -15,7 +15,7 @@ from tests.data.sources.trees import csv_lines, read, row, rows, touch, write
 from tests.data.synth.generated import small
 from vidkit.data.packed.opening import open_source
 from vidkit.data.sources import SourceResult
-from vidkit.data.sources.parts.packed import AGAIN, ARCHIVES, NESTED
+from vidkit.data.sources.parts.packed import AGAIN, ARCHIVES, KEPT, NESTED
 from vidkit.errors import ConfigError
 
 #: Reader -> layout that is generated for it.
@@ -161,7 +161,7 @@ def test_the_same_clip_in_several_places_is_tried_in_order(tmp_path: Path) -> No
     put(tmp_path, "b.tar", tar({f"{ID}.mp4": b"1"}))
     put(tmp_path, "a.zip", zipped({f"{ID}.mp4": b"1", f"{OTHER}.mp4": b"22"}))
     put(tmp_path, "c.tar", tar({f"{OTHER}.mp4": b"333"}))
-    put(tmp_path, f"{ID}.mp4", b"1")
+    put(tmp_path, f"{ID}.mp4", b"4444")
     found = read("kinetics", tmp_path)
     assert [one["path"] for one in row(found, ID)["tries"]] == [
         f"{ID}.mp4",
@@ -171,6 +171,46 @@ def test_the_same_clip_in_several_places_is_tried_in_order(tmp_path: Path) -> No
     assert [one["path"] for one in row(found, OTHER)["tries"]] == [f"a.zip::{OTHER}.mp4", f"c.tar::{OTHER}.mp4"]
     assert found.matching.counts[AGAIN] == 3
     assert found.matching.doubts == [f"a.zip::{OTHER}.mp4 and c.tar::{OTHER}.mp4 are unlike files of one name"]
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_download_that_was_kept_beside_its_files_is_left_alone(mode: str, tmp_path: Path) -> None:
+    """Else each build would inflate what lies there already. By name and size of the first files."""
+    kinetics(tmp_path)
+    files = {f"{ID}.mp4": bytes(2_000_000), f"{OTHER}.mp4": b"2"}
+    put(tmp_path, "train/part_0.tar.gz", tar({"._x.mp4": b"", "readme.txt": b"", **files}, mode, front="./"))
+    for name, data in files.items():
+        put(tmp_path, f"unpacked/{name}", data)
+    found = read("kinetics", tmp_path)
+    assert {row["path"] for row in rows(found).values()} == {f"unpacked/{name}" for name in files}
+    assert (found.matching.counts[KEPT], ARCHIVES in found.matching.counts) == (1, False)
+    put(tmp_path, f"unpacked/{OTHER}.mp4", b"22")
+    assert read("kinetics", tmp_path).matching.counts[ARCHIVES] == 1
+    (tmp_path / f"unpacked/{OTHER}.mp4").unlink()
+    assert row(read("kinetics", tmp_path), OTHER)["path"] == f"train/part_0.tar.gz::./{OTHER}.mp4".replace("./", "")
+
+
+def test_shards_built_into_the_source_folder_are_no_source(tmp_path: Path) -> None:
+    put(tmp_path, "yoga/a.mp4", b"")
+    put(tmp_path, "out/train/000000.tar", tar({"00000000.mp4": b""}))
+    assert set(rows(read("folders", tmp_path))) == {"yoga/a", "out/train/000000/00000000"}
+    write(tmp_path, "out/dataset.json", {"vidkit": "1", "plan_sha256": "0"})
+    found = read("folders", tmp_path)
+    assert set(rows(found)) == {"yoga/a"}
+    assert found.matching.counts["ignored: other files"] == 1
+
+
+def test_annotations_in_archives_elsewhere(tmp_path: Path) -> None:
+    """As Something-Something's come: a zip of labels."""
+    records = b'[{"id": "7", "template": "Pushing [something]"}]'
+    put(tmp_path, "notes/labels.zip", zipped({"labels/something-something-v2-train.json": records}))
+    put(tmp_path, "ssv2/7.webm", b"")
+    found = read("ssv2", tmp_path / "ssv2", annotations=(tmp_path / "notes",))
+    assert row(found, "7")["path"] == "7.webm"
+    assert list(found.annotations) == ["labels/something-something-v2-train.json"]
+    put(tmp_path, "notes/labels/something-something-v2-train.json", b"[{}]")
+    found = read("ssv2", tmp_path / "ssv2", annotations=(tmp_path / "notes",))
+    assert found.table["error"].to_pylist() == ["bad-annotation"]  # the one beside goes first
 
 
 def test_what_leads_out_is_a_row_with_its_code(tmp_path: Path) -> None:

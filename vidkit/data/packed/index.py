@@ -237,7 +237,8 @@ def _make(packed: Packed, place: Path, scratch: Scratch, on_bytes: Callable[[int
         try:
             with contextlib.closing(sqlite3.connect(part)) as base:
                 base.executescript("pragma journal_mode = off; pragma synchronous = off;" + _TABLES)
-                notes += _fill(base, whole, packed.kind, on_bytes if data is None else lambda count: None)
+                found = _fill(base, whole, packed.kind, on_bytes if data is None else lambda count: None)
+                notes = notes or found  # a tar that was cut off before it was inflated ends too soon, too
                 about = {
                     "format": _FORMAT,
                     "kind": packed.kind,

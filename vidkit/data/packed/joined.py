@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 
-class _ByPosition(io.RawIOBase):
+class ByPosition(io.RawIOBase):
     """A file that knows its length and reads any of its bytes; what `io` needs around that."""
 
     def __init__(self, length: int) -> None:
@@ -28,15 +28,19 @@ class _ByPosition(io.RawIOBase):
         raise NotImplementedError
 
     def readable(self) -> bool:
+        """Yes."""
         return True
 
     def seekable(self) -> bool:
+        """Yes."""
         return True
 
     def tell(self) -> int:
+        """Where the next `read` begins."""
         return self._at
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """Go somewhere; behind the end, too. Raises `OSError` in front of the beginning."""
         at = offset + (0, self._at, self.length)[whence]
         if at < 0:
             raise OSError(errno.EINVAL, f"seek to {at}")
@@ -44,21 +48,24 @@ class _ByPosition(io.RawIOBase):
         return at
 
     def read(self, size: int | None = -1) -> bytes:
+        """So many bytes, fewer only where the file ends; by default all that are left."""
         size = self.length - self._at if size is None or size < 0 else size
         data = self.pread(max(0, size), self._at)
         self._at += len(data)
         return data
 
     def readall(self) -> bytes:
+        """All that are left."""
         return self.read()
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        """`read` into a buffer."""
         data = self.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
 
-class Joined(_ByPosition):
+class Joined(ByPosition):
     """Files one after another, as one. Each is opened when it is first read.
 
     Args:
@@ -72,7 +79,7 @@ class Joined(_ByPosition):
         self._open, self._files = open_part, dict[int, BinaryIO]()
 
     def pread(self, size: int, at: int) -> bytes:
-        """See `_ByPosition`. Raises `OSError`, and what `open_part` raises."""
+        """See `ByPosition`. Raises `OSError`, and what `open_part` raises."""
         pieces = []
         while size > 0 and at < self.length:
             number = bisect.bisect_right(self._starts, at) - 1
@@ -95,7 +102,7 @@ class Joined(_ByPosition):
         super().close()
 
 
-class Window(_ByPosition):
+class Window(ByPosition):
     """`size` bytes of a file from `start` on, as a file; closing it closes the whole."""
 
     def __init__(self, whole: Joined, start: int, size: int) -> None:
@@ -103,7 +110,7 @@ class Window(_ByPosition):
         self._whole, self._start = whole, start
 
     def pread(self, size: int, at: int) -> bytes:
-        """See `_ByPosition`."""
+        """See `ByPosition`."""
         return self._whole.pread(min(size, max(0, self.length - at)), self._start + at)
 
     def close(self) -> None:

@@ -129,7 +129,7 @@ def inflate(
             with contextlib.suppress(OSError):
                 fcntl.flock(out, fcntl.LOCK_EX)
             try:
-                notes = _copy(_opened(whole, kind), whole, out, shown, scratch, on_bytes)
+                notes = _copy(opened(whole, kind), whole, out, shown, scratch, on_bytes)
                 out.flush()
                 os.fsync(out.fileno())
                 part.replace(target)
@@ -144,7 +144,8 @@ def inflate(
     return notes
 
 
-def _opened(whole: Joined, kind: Kind) -> Any:
+def opened(whole: Joined, kind: Kind) -> Any:
+    """The content of a compressed tar, to be read in order; closing it closes the tar."""
     file = io.BufferedReader(whole, _BLOCK)
     if kind == "tar.gz":
         return gzip.GzipFile(fileobj=file)

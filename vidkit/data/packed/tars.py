@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Callable
 from typing import Any
 
-from vidkit.data.packed.joined import Joined
+from vidkit.data.packed.joined import ByPosition
 from vidkit.data.packed.members import MOST_MEMBERS, Add, Link, Member, clean_name, link_target
 from vidkit.errors import clean_message
 
@@ -35,7 +35,7 @@ class _Bounded:
         return data
 
 
-def read_tar(whole: Joined, add: Add, on_place: Callable[[int], None]) -> list[str]:
+def read_tar(whole: ByPosition, add: Add, on_place: Callable[[int], None]) -> list[str]:
     """Hand every file and link of a tar to `add`, in order.
 
     Args:
@@ -55,7 +55,7 @@ def read_tar(whole: Joined, add: Add, on_place: Callable[[int], None]) -> list[s
         file.detach()
 
 
-def _walk(tar: Any, whole: Joined, add: Add, on_place: Callable[[int], None]) -> list[str]:
+def _walk(tar: Any, whole: ByPosition, add: Add, on_place: Callable[[int], None]) -> list[str]:
     count, before = 0, -1
     while True:
         try:
@@ -103,7 +103,7 @@ def _member(info: tarfile.TarInfo, length: int) -> Member | Link | None:
     return member
 
 
-def _end(at: int, whole: Joined) -> list[str]:
+def _end(at: int, whole: ByPosition) -> list[str]:
     """Whether there is an end where `tarfile` saw one."""
     block = whole.pread(512, at)
     if block.strip(b"\0"):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import bisect
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vidkit.data.dataset import DATASET_JSON
 from vidkit.data.sources.parts.endings import (
     PARTIAL_ENDINGS,
     TEXT_ENDINGS,
@@ -103,6 +105,7 @@ def scan(
             f"cannot read the folder of source {matching.source!r}: {error.strerror}", file=folder
         ) from error
     walk.run()
+    walk.leave_built()
     root = Path(walk.root)
     rest = []
     for path in walk.unsure:
@@ -112,7 +115,7 @@ def scan(
             rest.append(path)
     packed = PackedFiles(rest=[*rest, *walk.others])
     if inside is not None:
-        packed = look_inside(walk.root, packed.rest, matching, inside, names_class)
+        packed = look_inside(walk.root, packed.rest, walk.videos, matching, inside, names_class)
         refuse_unclear(walk.videos, packed.places)
     still = set(packed.rest)
     rest = [path for path in rest if path in still]
@@ -155,6 +158,7 @@ class _Walk:
         self.others: list[str] = []
         """Files that could be archives."""
         self.hidden: list[str] = []
+        self.maybe_built: list[str] = []
         self.left: dict[str, list[str]] = {}
         self.links: list[tuple[str, str]] = []
         self.real_parent: dict[str, str] = {}
@@ -201,7 +205,24 @@ class _Walk:
                         self.posing.append(prefix + name)
                 else:
                     self.file(prefix + name, depth)
+                    if name == DATASET_JSON:
+                        self.maybe_built.append(prefix)
         return subfolders
+
+    def leave_built(self) -> None:
+        """Shards of a dataset that is built into the source's own folder are no source."""
+        for folder in filter(self.is_built, self.maybe_built):
+            for path in [path for path in self.others if path.startswith(folder)]:
+                self.others.remove(path)
+                self.leave(_OTHER, path)
+
+    def is_built(self, folder: str) -> bool:
+        """Whether its dataset.json is one of ours: the name alone is anybody's."""
+        try:
+            text = Path(self.root, folder, DATASET_JSON).read_bytes()
+            return bool({"vidkit", "plan_sha256"} <= json.loads(text).keys())
+        except (OSError, ValueError, AttributeError, RecursionError):
+            return False
 
     def leave(self, heading: str, path: str) -> None:
         self.left.setdefault(heading, []).append(path)
@@ -226,7 +247,11 @@ class _Walk:
     def add_packed(self, packed: PackedFiles, is_named: Callable[[str], bool]) -> list[str]:
         """Put what lies in archives among the files; returns names without an ending that are no videos."""
         own, rest = {*self.videos, *self.texts}, []
-        self.texts += [name for name in packed.texts if name not in own and name.count("/") <= TEXT_DEPTH]
+        for name in packed.texts:
+            if name in own:
+                del packed.places[name]  # the one beside goes first
+            elif name.count("/") <= TEXT_DEPTH:
+                self.texts.append(name)
         for name in packed.names:
             places, ending = packed.places[name], ending_of(name)
             if name in own:

@@ -6,12 +6,14 @@ Readers see the names that unpacking would give; `FileIndex.packed` says where e
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from vidkit.data.packed.archives import Archive, find_archives, index_all
+from vidkit.data.packed.beginning import begins_with
 from vidkit.data.packed.kinds import FIRST_BYTES, HEAD_BYTES, kind_of
 from vidkit.data.packed.members import SEPARATOR, Member
 from vidkit.data.packed.opening import open_source
@@ -24,6 +26,7 @@ from vidkit.errors import ClipError, ConfigError, display_path
 
 ARCHIVES = "archives"
 MEMBERS = "files in archives"
+KEPT = "archives whose first files lie here unpacked (not read)"
 AGAIN = "in several places, packed or not (the first that can be used is)"
 NESTED = "ignored: archives within archives (unpack the outer ones)"
 
@@ -66,11 +69,17 @@ class PackedFiles:
 
 
 def look_inside(
-    root: str, candidates: Sequence[str], matching: Matching, inside: Inside, names_class: Callable[[str], bool]
+    root: str,
+    candidates: Sequence[str],
+    plain: Sequence[str],
+    matching: Matching,
+    inside: Inside,
+    names_class: Callable[[str], bool],
 ) -> PackedFiles:
     """Index the archives among some files of a folder, and file what they hold; count it in `matching`.
 
     Args:
+        plain: videos that lie there unpacked. Archives of just these are left alone: many keep their downloads.
         names_class: whether an archive's own name is that of a class of the source.
 
     Raises:
@@ -80,9 +89,14 @@ def look_inside(
     files = PackedFiles(rest=found.rest)
     for note in found.notes:
         matching.doubt(note)
-    indexes = index_all(root, found.archives, inside.scratch, quiet=inside.quiet)
+    there = _Unpacked(root, plain)
+    archives = [archive for archive in found.archives if not there.is_all_of(archive)]
+    for archive in found.archives:
+        if archive not in archives:
+            matching.count(KEPT, display_path(archive.path))
+    indexes = index_all(root, archives, inside.scratch, quiet=inside.quiet)
     sizes: dict[str, int] = {}
-    for archive, index in zip(found.archives, indexes, strict=True):
+    for archive, index in zip(archives, indexes, strict=True):
         with contextlib.closing(index):
             members = [member for member in index.members() if not _is_hidden(member.name, matching, archive)]
             for note in index.notes:
@@ -94,6 +108,33 @@ def look_inside(
             _file(folder + member.name, archive, member, files, matching, sizes)
     files.outside = [name for name in files.outside if name not in files.places]
     return files
+
+
+class _Unpacked:
+    """Knows archives whose first files lie unpacked in the folder: under the same names, of the same sizes."""
+
+    FILES = 16
+
+    def __init__(self, root: str, plain: Sequence[str]) -> None:
+        self.root = root
+        self._named: dict[str, list[str]] = {}
+        for path in plain:
+            self._named.setdefault(path[path.rfind("/") + 1 :], []).append(path)
+
+    def is_all_of(self, archive: Archive) -> bool:
+        """A zip is never: what it holds is known at once."""
+        if not self._named or archive.kind == "zip":
+            return False
+        return begins_with(self.root, archive, self._is_here, self.FILES)
+
+    def _is_here(self, member: Member) -> bool | None:
+        if ending_of(member.name) not in VIDEO_ENDINGS or member.name.startswith(".") or "/." in member.name:
+            return None
+        for path in self._named.get(member.name[member.name.rfind("/") + 1 :], ()):
+            with contextlib.suppress(OSError):
+                if os.stat(os.path.join(self.root, path)).st_size == member.size:
+                    return True
+        return False
 
 
 def _is_hidden(name: str, matching: Matching, archive: Archive) -> bool:

@@ -92,7 +92,7 @@ class Reading:
             roots=roots,
             options=options,
             files=files,
-            annotations=annotation_files(files, roots.annotations),
+            annotations=annotation_files(files, roots.annotations, roots.inside),
             lookup=lookup,
             matching=matching,
             rows=Rows(spec.name, matching),

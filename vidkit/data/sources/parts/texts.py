@@ -14,6 +14,7 @@ from typing import BinaryIO
 from vidkit.data.packed.opening import open_source
 from vidkit.data.paths import path_to_text
 from vidkit.data.sources.parts.files import FileIndex, scan
+from vidkit.data.sources.parts.packed import Inside
 from vidkit.data.sources.parts.splits import split_of_name
 from vidkit.data.tables import Matching
 from vidkit.errors import AnnotationError, ClipError, ConfigError, display_path
@@ -59,29 +60,30 @@ class AnnotationFile:
         return self.path.suffix.lower()
 
 
-def annotation_files(index: FileIndex, given: Iterable[Path]) -> list[AnnotationFile]:
+def annotation_files(index: FileIndex, given: Iterable[Path], inside: Inside | None = None) -> list[AnnotationFile]:
     """Every file that could hold annotations: beside the videos, then in the extra folders and files `given`.
 
+    Args:
+        inside: how to look into archives in the extra folders; by default they stay closed.
+
     Raises:
+        BuildError: an archive that cannot be indexed or inflated here.
         ConfigError: an extra folder that is not there.
     """
     found = {
-        str(index.root / text): AnnotationFile(
-            index.root / text,
-            display_path(text),
-            (index.root, index.packed[text][0]) if text in index.packed else None,
-        )
+        str(index.root / text): AnnotationFile(index.root / text, display_path(text), _packed(index, text))
         for text in index.texts
     }
     shown = {file.shown for file in found.values()}
     for place in given:
         if place.is_dir():
-            paths = [place / text for text in scan(place, Matching("annotations")).texts]
+            there = scan(place, Matching("annotations"), inside=inside)
+            paths = {place / text: _packed(there, text) for text in there.texts}
         elif place.is_file():
-            paths = [place]
+            paths = {place: None}
         else:
             raise ConfigError("no such annotation folder or file", file=place)
-        for path in paths:
+        for path, packed in paths.items():
             real = str(path.resolve())
             if real in found:
                 continue
@@ -89,8 +91,13 @@ def annotation_files(index: FileIndex, given: Iterable[Path]) -> list[Annotation
             while name in shown:  # the same name in two places
                 name = f"{display_path(place.resolve().name)}/{name}"
             shown.add(name)
-            found[real] = AnnotationFile(path, name)
+            found[real] = AnnotationFile(path, name, packed)
     return list(found.values())
+
+
+def _packed(index: FileIndex, text: str) -> tuple[Path, str] | None:
+    """See `AnnotationFile.packed`."""
+    return (index.root, index.packed[text][0]) if text in index.packed else None
 
 
 def read_annotation(file: AnnotationFile, hashes: dict[str, str], matching: Matching) -> str:
