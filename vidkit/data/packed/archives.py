@@ -8,7 +8,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -130,6 +130,10 @@ def index_all(root: str, archives: Sequence[Archive], scratch: Scratch, *, quiet
         with ThreadPoolExecutor(min(_AT_ONCE, os.cpu_count() or 1, len(todo) or 1)) as pool:
             futures = [pool.submit(indexed, one, scratch, watch.of(one)) for one in todo]
             try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+                for future in futures:
+                    if future.done():
+                        future.result()
                 return [future.result() for future in futures]
             except BaseException:
                 watch.stopped = True

@@ -95,7 +95,7 @@ def _index(root: str, archive: str) -> Index:
     first = os.path.join(root, archive)
     kept: dict[str, Index] = _open.__dict__.setdefault("indexes", {})
     index = kept.get(first)
-    if index is not None and is_current(index, first):
+    if index is not None and is_current(index, first) and (index.data is None or index.data.exists()):
         return index
     if len(kept) >= _MOST_OPEN or index is not None:
         for name in [first] if index is not None else list(kept):

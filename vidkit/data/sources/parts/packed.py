@@ -89,7 +89,7 @@ def look_inside(
     files = PackedFiles(rest=found.rest)
     for note in found.notes:
         matching.doubt(note)
-    there = _Unpacked(root, plain)
+    there = _Unpacked(root, plain if found.archives else ())
     archives = [archive for archive in found.archives if not there.is_all_of(archive)]
     for archive in found.archives:
         if archive not in archives:
@@ -125,7 +125,10 @@ class _Unpacked:
         """A zip is never: what it holds is known at once."""
         if not self._named or archive.kind == "zip":
             return False
-        return begins_with(self.root, archive, self._is_here, self.FILES)
+        try:
+            return begins_with(self.root, archive, self._is_here, self.FILES)
+        except OSError:  # said when it is indexed
+            return False
 
     def _is_here(self, member: Member) -> bool | None:
         if ending_of(member.name) not in VIDEO_ENDINGS or member.name.startswith(".") or "/." in member.name:
