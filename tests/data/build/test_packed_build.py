@@ -12,6 +12,7 @@ import pytest
 
 from tests.data.builds import (
     LISTED,
+    TINY,
     check_whole,
     facts,
     ledger,
@@ -24,6 +25,7 @@ from tests.data.builds import (
 )
 from tests.data.packed.packing import content, split, tar, zipped
 from vidkit.data.build.build import Interrupted
+from vidkit.data.build.clip_worker import ClipJob, make_clip
 from vidkit.data.packed import scratch
 from vidkit.data.plan.planning import Prepared
 from vidkit.data.progress import Progress
@@ -174,3 +176,18 @@ def test_damage_and_copies_have_their_codes(tree: Path, tmp_path: Path) -> None:
     assert used["warnings"][0].startswith("another copy was used, as all.zip::train/train4.mp4 failed (unreadable")
     with (tmp_path / "out" / "clips.parquet").open("rb") as file:
         assert pq.read_table(file).num_rows == 16
+
+
+def test_large_members_are_not_read_whole(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The decoder reads from the archive itself, or from what was inflated to a file."""
+    name = "train/train3.mp4"
+    files = {"front.bin": bytes(1000), name: (tree / name).read_bytes()}
+    (tmp_path / "k.tar").write_bytes(tar(files))
+    (tmp_path / "k.zip").write_bytes(zipped(files))
+    (tmp_path / "d.zip").write_bytes(zipped(files, 8))
+    whole = make_clip(ClipJob(root=str(tree), path=name, settings=TINY))
+    assert whole.clip is not None
+    monkeypatch.setattr("vidkit.data.build.clip_worker._WHOLE_FILE_BYTES", 10)
+    monkeypatch.setattr("vidkit.data.packed.opening._IN_MEMORY", 10)
+    for archive in ("k.tar", "k.zip", "d.zip"):
+        assert make_clip(ClipJob(root=str(tmp_path), path=f"{archive}::{name}", settings=TINY)) == whole
