@@ -31,7 +31,7 @@ from benchmarks.sources import make_sources
 A_PART = 50
 
 #: Clips that are built.
-CLIPS = {"kinetics": 48, "tinyvirat": 600}
+CLIPS = {"tinyvirat": 1000, "kinetics": 150}
 
 #: Contender -> (how its archives are made, whether their index is kept from an earlier build).
 FORMS: dict[str, tuple[str, bool]] = {
@@ -148,6 +148,7 @@ def report(results: dict[str, dict[str, Any]]) -> str:
 def main(
     jobs: Annotated[str, typer.Option(help="Some of tinyvirat,kinetics.")] = "tinyvirat,kinetics",
     rounds: Annotated[int, typer.Option(min=1)] = 3,
+    times: Annotated[float, typer.Option(help="So many times the clips.", min=0.01)] = 1.0,
     quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
     work: Annotated[
         Path | None, typer.Option(help="Keep source clips here; a temporary folder by default.")
@@ -159,7 +160,7 @@ def main(
         folder = Path(work or temporary).resolve()
         folder.mkdir(parents=True, exist_ok=True)
         for name in jobs.split(","):
-            clips, distinct = (4, 2) if quick else (CLIPS[name], 8)
+            clips, distinct = (4, 2) if quick else (round(times * CLIPS[name]), 8)
             found[name] = measure_job(JOBS[name], folder, 1 if quick else rounds, clips, distinct)
     print(report(found))
     common.write_result("packed", {"workers": WORKERS, "clips_an_archive": A_PART, "jobs": found}, results)
