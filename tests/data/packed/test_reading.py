@@ -426,10 +426,23 @@ def test_what_a_killed_process_left_goes(root: Path, own_cache: Path) -> None:
     left = own_cache / "scratch" / "vidkit-0.inflated.1-1.part"
     left.parent.mkdir(parents=True)
     left.write_bytes(b"half")
+    os.utime(left, (0, 0))
+    fresh = left.with_name("vidkit-1.inflated.2-2.part")
+    fresh.write_bytes(b"")  # of another process, which is about to lock it
     index(root, put(root, "k.tgz", tar(TEN, "w:gz")))
     assert not left.exists()
     scratch.let_go()
-    assert list(left.parent.iterdir()) == []
+    assert list(left.parent.iterdir()) == [fresh]
+
+
+def test_many_are_inflated_at_once(root: Path) -> None:
+    archives = [put(root, f"k{i}x.tgz", tar({**TEN, "n": bytes([i])}, "w:gz")) for i in range(12)]
+    for _ in range(3):
+        for i, found in enumerate(index_all(str(root), archives, Scratch())):
+            assert found.data is not None
+            assert found.data.exists()
+            assert read(root, f"k{i}x.tgz", "n") == bytes([i])
+        scratch.let_go()
 
 
 def test_an_index_waits_for_the_one_who_makes_it_and_can_be_stopped(root: Path, own_cache: Path) -> None:

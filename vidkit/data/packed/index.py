@@ -229,7 +229,6 @@ def _make(packed: Packed, place: Path, scratch: Scratch, on_bytes: Callable[[int
             signature = f"{[(one.st_size, one.st_mtime_ns) for one in facts]}{place.stem}"
             data = scratch.folder.absolute() / f"vidkit-{_short_hash(signature)}.inflated"
             notes += inflate(whole, packed.kind, data, packed.shown, scratch, on_bytes)
-            hold(data)
             whole.close()
             whole = open_parts([str(data)], [data.stat().st_size])
         with tempfile.NamedTemporaryFile(dir=place.parent, suffix=".part", delete=False) as file:

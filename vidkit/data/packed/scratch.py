@@ -14,6 +14,7 @@ import io
 import lzma
 import os
 import threading
+import time
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,9 @@ SCRATCH_VARIABLE = "VIDKIT_SCRATCH"
 LIMIT_BYTES = 200 * 10**9
 
 _BLOCK = 1 << 20
+
+#: A file is locked sooner than this after it was made.
+_FRESH_S = 60
 #: A growing file looks so often at what the others take.
 _LOOK_EVERY = 64 << 20
 
@@ -69,9 +73,9 @@ def hold(path: Path) -> bool:
     """Keep others from removing an inflated archive while this process lives; False: it is not there."""
     with _HELD_LOCK:
         there = _held.get(str(path))
-        if there is not None and path.exists():
-            return True
         try:
+            if there is not None and os.path.samestat(os.fstat(there.fileno()), path.stat()):
+                return True
             file = path.open("rb")
         except OSError:
             return False
@@ -80,6 +84,8 @@ def hold(path: Path) -> bool:
         if not path.exists():  # removed between the two
             file.close()
             return False
+        if there is not None:  # of a file that was inflated anew
+            there.close()
         _held[str(path)] = file
         return True
 
@@ -96,6 +102,9 @@ def let_go() -> None:
 def remove(path: Path) -> bool:
     """Remove a file, if no process holds it; whether it did."""
     try:
+        # one that was made just now is not locked yet
+        if path.suffix == ".part" and time.time() - path.stat().st_mtime < _FRESH_S:
+            return False
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
@@ -107,7 +116,7 @@ def remove(path: Path) -> bool:
 def inflate(
     whole: Joined, kind: Kind, target: Path, shown: str, scratch: Scratch, on_bytes: Callable[[int], None]
 ) -> list[str]:
-    """Inflate a compressed tar to `target`, as a whole or not at all; of a damaged one, what comes before that.
+    """Inflate a compressed tar to `target`, and hold it; of a damaged one, what comes before that.
 
     Args:
         target: in the scratch folder.
@@ -133,6 +142,9 @@ def inflate(
                 out.flush()
                 os.fsync(out.fileno())
                 part.replace(target)
+                with contextlib.suppress(OSError):
+                    fcntl.flock(out, fcntl.LOCK_SH)
+                hold(target)  # before the lock goes: nobody may remove it in between
             except BaseException:
                 part.unlink(missing_ok=True)
                 raise
