@@ -35,6 +35,7 @@ HEAVY = {
     "datasets",
     "jinja2",
     "yaml",
+    "fsspec",
 }
 MAY_BE_HEAVY = ("vidkit.models.", "vidkit.train.", "vidkit.fewshot.", "vidkit.bench.")
 #: but these, which lie within
@@ -51,6 +52,7 @@ ROOMS = (
     ("vidkit.errors", "vidkit"),
     ("vidkit.files",),
     ("vidkit.settings",),
+    ("vidkit.data.storage",),
     ("vidkit.data",),
     ("vidkit.data.media", "vidkit.data.packed"),
     ("vidkit.data.sources",),

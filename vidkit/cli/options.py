@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
+
+
+def _place(text: str) -> Place:
+    from vidkit.data.storage.places import place
+
+    return place(text)
+
 
 # --- of many commands ---
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
-Dataset = Annotated[Path, typer.Argument(metavar="DIR", help="A built dataset.")]
-Data = Annotated[Path, typer.Option("--data", metavar="DIR", help="A built dataset.")]
+# typer knows no unions, and makes a Path of an address that it does not survive
+Dataset = Annotated[Any, typer.Argument(metavar="DIR", help="A built dataset, or its address.", parser=_place)]
+Data = Annotated[Any, typer.Option("--data", metavar="DIR", help="A built dataset, or its address.", parser=_place)]
 Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="CKPT", help="A checkpoint.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; by default the GPU, if any.", show_default=False)]
 

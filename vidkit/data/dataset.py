@@ -1,4 +1,4 @@
-"""A built dataset as a folder: opening it, and the names of what is in it.
+"""A built dataset as a folder, here or in a store: opening it, and the names of what is in it.
 
 out/dataset.json     spec, label map and its sha256, settings, counts, versions
 out/clips.parquet    the ledger (`tables.LEDGER_SCHEMA`)
@@ -10,14 +10,17 @@ out/.build/          state of a build that has not finished
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from vidkit.data.storage import stores
+from vidkit.data.storage.places import Place, StorePath, place
 from vidkit.data.tables import LEDGER_SCHEMA
 from vidkit.errors import DatasetError
 
@@ -36,7 +39,7 @@ LOCK = ".lock"
 class BuiltDataset:
     """A finished dataset. `facts` is dataset.json, `shards` is shards.json."""
 
-    root: Path
+    root: Place
     facts: dict[str, Any]
     shards: list[dict[str, Any]]
 
@@ -55,30 +58,59 @@ class BuiltDataset:
 def open_dataset(root: str | os.PathLike[str]) -> BuiltDataset:
     """Open a finished dataset.
 
+    Args:
+        root: its folder, or its address ("s3://bucket/k400", "https://host/k400").
+
     Raises:
-        DatasetError: no dataset there, unfinished, damaged, or written in a newer format.
+        DatasetError: no dataset there, unfinished, damaged, written in a newer format, or out of reach.
+        ConfigError: no such address can be.
     """
-    root = Path(root)
+    root = place(root)
     facts = read_facts(root)
     if facts["status"] != "complete":
         raise DatasetError(
             f"{root} holds a build that has not finished",
             hint="run the same `vidkit build-dataset` command again to finish it",
         )
+    if isinstance(root, StorePath):
+        _must_have_ranges(root)
     shards = _read_json(root / SHARDS_JSON)
     if not isinstance(shards, list):
         raise DatasetError("expected a list of shards", file=root / SHARDS_JSON, hint=_REBUILD)
     return BuiltDataset(root, facts, shards)
 
 
-def read_facts(root: Path) -> dict[str, Any]:
+@contextlib.contextmanager
+def within_reach(where: Place) -> Iterator[None]:
+    """Errors of a store as one that says what to do; those of a disk pass as they are.
+
+    Raises:
+        DatasetError: the store refuses, or does not answer.
+    """
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(where, StorePath):
+            raise
+        raise DatasetError(error.strerror or str(error), file=where, hint=stores.hint(error)) from None
+
+
+def _must_have_ranges(root: StorePath) -> None:
+    """Some web servers know no ranges: each clip would bring its whole shard."""
+    with within_reach(root / DATASET_JSON):
+        (root / DATASET_JSON).read_range(0, 1)
+
+
+def read_facts(root: Place) -> dict[str, Any]:
     """dataset.json of a finished or unfinished dataset, its format checked.
 
     Raises:
         DatasetError: as `open_dataset`, but an unfinished build is no error.
     """
     path = root / DATASET_JSON
-    if not path.is_file():
+    with within_reach(path):
+        there = path.is_file()
+    if not there:
         raise DatasetError(
             f"no dataset in {root}: {DATASET_JSON} is not there",
             hint="build one with `vidkit build-dataset --out DIR`",
@@ -104,22 +136,28 @@ def read_facts(root: Path) -> dict[str, Any]:
 _REBUILD = "rebuild the dataset, or restore the file from a copy"
 
 
-def _read_json(path: Path) -> Any:
+def _read_json(path: Place) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with within_reach(path):
+            return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DatasetError("the file is not there", file=path, hint=_REBUILD) from None
     except (ValueError, UnicodeDecodeError) as error:
         raise DatasetError(f"damaged JSON: {error}", file=path, hint=_REBUILD) from None
 
 
-def read_ledger(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_ledger(path: Place, columns: list[str] | None = None) -> pa.Table:
     """Read a ledger and check its columns."""
     import pyarrow.parquet as pq
 
     try:
-        with path.open("rb") as file:
-            table = pq.read_table(file, columns=columns)
+        if isinstance(path, StorePath):
+            with within_reach(path):
+                data = path.read_bytes()
+            table = pq.read_table(pa.BufferReader(data), columns=columns)
+        else:
+            with path.open("rb") as file:
+                table = pq.read_table(file, columns=columns)
     except FileNotFoundError:
         raise DatasetError("the ledger is not there", file=path, hint=_REBUILD) from None
     except (pa.ArrowInvalid, OSError) as error:

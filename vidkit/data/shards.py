@@ -7,16 +7,18 @@ whose sample is whole. A finished shard has its final name and is never opened f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import tarfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from vidkit.data.storage.places import Place, StorePath
 from vidkit.files import sync_folder, write_whole
 
 _BLOCK = 512
@@ -207,8 +209,10 @@ def is_empty(journal: Path) -> bool:
     return _last_line(journal) == (True, None)
 
 
-def read_sample(tar: Path, offset: int, nbytes: int) -> bytes:
+def read_sample(tar: Place, offset: int, nbytes: int) -> bytes:
     """A clip's bytes by its place in the ledger."""
+    if isinstance(tar, StorePath):
+        return tar.read_range(offset, nbytes)
     with tar.open("rb") as file:
         file.seek(offset)
         return file.read(nbytes)
@@ -240,14 +244,20 @@ def json_member(read: Callable[[int, int], bytes], offset: int) -> dict[str, Any
     return found
 
 
-def sha256_file(path: Path) -> tuple[str, int]:
+def sha256_file(path: Place) -> tuple[str, int]:
     """(hex digest, size) of a file."""
     digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
+    with contextlib.closing(path.blocks() if isinstance(path, StorePath) else _blocks(path)) as blocks:
+        for block in blocks:
             digest.update(block)
             size += len(block)
     return digest.hexdigest(), size
+
+
+def _blocks(path: Path) -> Generator[bytes, None, None]:
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            yield block
 
 
 def sync_and_close(file: BinaryIO) -> None:

@@ -37,6 +37,10 @@ class DataConfig:
     classes: tuple[str, ...] = field(default=(), metadata=LATER)
     """Only clips of these, such as the meta-train classes of a few-shot benchmark; empty: of all."""
     cache: Cache = "none"
+    disk_cache: str | None = field(default=None, metadata=LATER)
+    """A folder that keeps clips of a dataset in a store once they were read."""
+    disk_cache_bytes: int = field(default=50_000_000_000, metadata=LATER)
+    """At most so many of a split."""
     workers: int = 2
     """Loader processes of each training process; 0: the training process reads."""
     decoder: str = "pyav"
@@ -52,6 +56,7 @@ class DataConfig:
         fraction = self.label_fraction
         faults.check(fraction is None or 0 < fraction <= 1, "label_fraction", fraction, "above 0, at most 1")
         faults.check(self.cache in get_args(Cache), "cache", self.cache, one_of(Cache))
+        faults.check(self.disk_cache_bytes >= 1, "disk_cache_bytes", self.disk_cache_bytes, "at least 1")
         faults.check(self.workers >= 0, "workers", self.workers, "at least 0")
         faults.check(self.max_bad >= 0, "max_bad", self.max_bad, "at least 0")
         faults.raise_if_any("data settings")

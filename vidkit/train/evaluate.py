@@ -21,6 +21,7 @@ from torch import Tensor
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError, DatasetError, TrainingError
 from vidkit.models.classifier import VideoClassifier
 from vidkit.settings.model import ViTConfig
@@ -54,7 +55,7 @@ class Predictions:
 
 
 def open_test_split(
-    data: Path,
+    data: Place,
     split: str,
     vit: ViTConfig,
     views: ViewConfig,
@@ -160,7 +161,7 @@ def metrics_of(predictions: Predictions) -> dict[str, Any]:
 
 
 def run(
-    data: Path,
+    data: Place,
     checkpoint: Path,
     *,
     split: str,

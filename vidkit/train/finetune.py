@@ -13,6 +13,7 @@ from vidkit.data.load.batch import ClipBatch
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.load.mixing import BatchMix
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
@@ -27,7 +28,7 @@ from vidkit.train.setup import accelerator, begin, make_loader, open_clips
 
 def run(
     config: FinetuneConfig,
-    data: Path,
+    data: Place,
     out: Path,
     *,
     init: Path | None = None,
@@ -85,7 +86,7 @@ def run(
             close()
 
 
-def _open(config: FinetuneConfig, data: Path, vit: ViTConfig) -> ClipDataset:
+def _open(config: FinetuneConfig, data: Place, vit: ViTConfig) -> ClipDataset:
     dataset = open_clips(data, config.data, vit, config.seed, config.data.label_fraction)
     # a fraction of 1: all that have a label
     return open_clips(data, config.data, vit, config.seed, 1.0) if dataset.unlabelled else dataset
@@ -144,7 +145,7 @@ def _losses(
     return losses
 
 
-def _validation(config: FinetuneConfig, data: Path, vit: ViTConfig, accelerate: Any) -> tuple[Any, Any]:
+def _validation(config: FinetuneConfig, data: Place, vit: ViTConfig, accelerate: Any) -> tuple[Any, Any]:
     """(the loop's `validate`, what to call at the end)."""
     if config.val_split is None:
         return None, lambda: None

@@ -10,6 +10,7 @@ import torch
 
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.sampling import Sampling
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.checkpoints import Checkpoint
@@ -77,7 +78,7 @@ def open_classifier(checkpoint: Path) -> tuple[Checkpoint, VideoClassifier]:
     return loaded, model
 
 
-def open_views(data: Path, split: str, vit: ViTConfig, views: ViewConfig, **how: Any) -> ClipDataset:
+def open_views(data: Place, split: str, vit: ViTConfig, views: ViewConfig, **how: Any) -> ClipDataset:
     """The clips of a split as a network that is not trained sees them.
 
     Args:

@@ -23,6 +23,7 @@ from torch import Tensor
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.video_file import read_views
 from vidkit.data.media.frames import listening
+from vidkit.data.storage.places import Place
 from vidkit.errors import ClipError, ConfigError, VidkitError, display_path
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE, Reconstruction
@@ -66,7 +67,7 @@ def mask_picture(
     out: Path,
     *,
     clip: Path | None = None,
-    data: Path | None = None,
+    data: Place | None = None,
     split: str = "val",
     clips: int = 4,
     ratio: float | None = None,
@@ -189,7 +190,7 @@ def _file_clip(path: Path, model: AdaMAE, views: ViewConfig) -> Tensor:
 
 
 def _dataset_clips(
-    data: Path, split: str, count: int, seed: int, model: AdaMAE, views: ViewConfig
+    data: Place, split: str, count: int, seed: int, model: AdaMAE, views: ViewConfig
 ) -> list[tuple[str, int, Tensor]]:
     dataset = open_views(data, split, model.config.encoder, views)
     return [(_name(dataset, i), i, dataset[i].video) for i in chosen(dataset.clips.class_id, count, seed)]

@@ -10,6 +10,7 @@ from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
 from vidkit.data.load.batch import ClipBatch
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
@@ -24,7 +25,7 @@ from vidkit.train.setup import accelerator, begin, make_loader, open_clips
 
 def run(
     config: PretrainConfig,
-    data: Path,
+    data: Place,
     out: Path,
     *,
     init: Path | None = None,
@@ -85,7 +86,7 @@ def run(
                 hook.close()
 
 
-def _probing(config: PretrainConfig, data: Path, accelerate: Any) -> Hook | None:
+def _probing(config: PretrainConfig, data: Place, accelerate: Any) -> Hook | None:
     """On the first process alone: the others wait for it."""
     if not config.probe_epochs or not accelerate.is_main_process:
         return None

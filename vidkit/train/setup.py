@@ -17,6 +17,7 @@ import torch
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.settings.model import ViTConfig
 from vidkit.settings.train import DataConfig, FinetuneConfig, OptimConfig, Precision, PretrainConfig
@@ -26,7 +27,13 @@ log = logging.getLogger("vidkit.train")
 
 
 def open_clips(
-    data: Path, config: DataConfig, vit: ViTConfig, seed: int, label_fraction: float | None, *, moving: bool = False
+    data: Place,
+    config: DataConfig,
+    vit: ViTConfig,
+    seed: int,
+    label_fraction: float | None,
+    *,
+    moving: bool = False,
 ) -> ClipDataset:
     """The clips of a split as a network is trained on them.
 
@@ -52,6 +59,8 @@ def open_clips(
         classes=config.classes,
         decoder=config.decoder,
         moving=vit.grid[1] if moving else 0,
+        disk_cache=config.disk_cache,
+        disk_cache_bytes=config.disk_cache_bytes,
     )
 
 

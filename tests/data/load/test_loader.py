@@ -27,6 +27,7 @@ from vidkit.data.load.augment import Augment, crop_resize
 from vidkit.data.load.batch import BadClip
 from vidkit.data.load.loader import DataWait
 from vidkit.data.load.order import Request
+from vidkit.data.load.shard_bytes import DiskShards
 from vidkit.data.media.frames import decode_frames
 from vidkit.errors import ConfigError, DatasetError, TrainingError
 
@@ -363,12 +364,13 @@ def test_the_number_of_shards_does_not_matter(tmp_path: Path) -> None:
 
 
 def test_more_shards_than_are_kept_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vidkit.data.load.clip_dataset._OPEN_SHARDS", 3)
+    monkeypatch.setattr("vidkit.data.load.shard_bytes._OPEN_SHARDS", 3)
     root = build(tmp_path, many(8), per_shard=1)
     clips = ClipDataset(root, "train", frames=2, stride=1, augment=STILL)
     for i in (0, 1, 2, 3, 0, 7, 6, 5, 1):
         assert numbers(clips[i].video[0])[0] // 100 == i % 4
-    assert len(clips._shards) == 3
+    assert isinstance(clips.shards, DiskShards)
+    assert len(clips.shards._open) == 3
 
 
 def test_a_batch_can_be_sent_to_another_process(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vidkit.data.storage.places import Place
 from vidkit.errors import TrainingError, VidkitError
 from vidkit.settings.train import FinetuneConfig, PretrainConfig
 from vidkit.train import finetune, pretrain
@@ -18,7 +19,7 @@ from vidkit.train.runs import RunFolder, read_json
 
 def pretrained(
     config: PretrainConfig,
-    data: Path,
+    data: Place,
     folder: Path,
     failed: dict[str, str],
     *,
@@ -50,7 +51,7 @@ def pretrained(
 
 
 def finetuned(
-    config: FinetuneConfig, data: Path, folder: Path, *, init: Path, quiet: bool = False
+    config: FinetuneConfig, data: Place, folder: Path, *, init: Path, quiet: bool = False
 ) -> dict[str, Any]:
     """The summary of the fine-tuning in `folder`, as `pretrained` gives it. Raises VidkitError: it failed."""
     return finished(folder) or finetune.run(

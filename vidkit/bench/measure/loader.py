@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from vidkit.bench.measure import facts
 from vidkit.data import ClipDataset, ClipLoader
 from vidkit.data.load.loader import Cache, DataWait
 from vidkit.data.media.decoders import DECODERS
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import Faults
 
@@ -34,7 +34,7 @@ Progress = Callable[[str, int, int], None]
 class LoaderBench:
     """What is read, and in which ways."""
 
-    data: Path
+    data: Place
     split: str = "train"
     frames: int = 16
     stride: int = 4

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from vidkit.bench.report.results import Line, Results, cells, names
 from vidkit.data.dataset import DATASET_JSON, open_dataset
+from vidkit.data.storage.places import Place
 from vidkit.errors import VidkitError
 from vidkit.train.runs import RunFolder
 
@@ -45,7 +46,7 @@ def mask_pictures(
     results: Results,
     of: Sequence[Line],
     *,
-    data: Path | None = None,
+    data: Place | None = None,
     tell: Callable[[str], None] = lambda words: None,
 ) -> tuple[Picture, ...]:
     """A picture for each of some cells: adaptive ones, and one of each other strategy. All show the same clip of
@@ -82,7 +83,7 @@ def _chosen(of: Sequence[Line]) -> list[Line]:
     return adaptive + list(nearest.values())
 
 
-def _picture(results: Results, line: Line, name: str, data: Path | None) -> Picture:
+def _picture(results: Results, line: Line, name: str, data: Place | None) -> Picture:
     """
     Raises:
         VidkitError: checkpoint or dataset is missing, damaged, or another one than that of the results.

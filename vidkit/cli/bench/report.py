@@ -15,6 +15,7 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.bench.report.results import Results
+    from vidkit.data.storage.places import Place
 
 EXAMPLE = "vidkit report vidkit-ablation --html report.html --markdown report.md"
 
@@ -70,7 +71,7 @@ def run(
     return 0
 
 
-def write_page(html: Path, results: Results, data: Path | None) -> None:
+def write_page(html: Path, results: Results, data: Place | None) -> None:
     """The page with table, plots and, of a grid, pictures; see `vidkit.bench.report.html.page`.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
     from vidkit.fewshot.episodes.benchmarks import Benchmark
     from vidkit.fewshot.episodes.class_split import ClassSplit
     from vidkit.fewshot.episodes.draw import LabelledClips
@@ -55,7 +56,7 @@ def by_protocol(
 
 
 def choose(
-    data: Path,
+    data: Place,
     *,
     splits: str | None,
     split_seed: int,

@@ -13,6 +13,7 @@ from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
     from vidkit.models.checkpoints import Checkpoint
 
 EXAMPLE = "vidkit convert videomae.pth model.pt --to vidkit"
@@ -108,7 +109,7 @@ def run(
     return 0
 
 
-def with_labels(checkpoint: Checkpoint, data: Path, source: Path) -> Checkpoint:
+def with_labels(checkpoint: Checkpoint, data: Place, source: Path) -> Checkpoint:
     """The checkpoint with the label map of the dataset at `data`.
 
     Raises:

@@ -16,6 +16,7 @@ from vidkit.cli.training import runs
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
     from vidkit.settings import FinetuneConfig
 
 EXAMPLE = "vidkit finetune --data k400 --out runs/ft --init runs/pre/checkpoints/last.pt"
@@ -89,7 +90,7 @@ def run(
 
 
 def _with_classes(
-    config: FinetuneConfig, data: Path, class_split: Path | None, benchmark: str | None
+    config: FinetuneConfig, data: Place, class_split: Path | None, benchmark: str | None
 ) -> FinetuneConfig:
     """Training on the meta-train classes alone, and evaluation on clips of the same."""
     if class_split is None and benchmark is None:
@@ -107,7 +108,7 @@ def _with_classes(
     return replace(config, data=replace(config.data, classes=names))
 
 
-def _with_val_split(config: FinetuneConfig, data: Path, given: Sequence[str]) -> FinetuneConfig:
+def _with_val_split(config: FinetuneConfig, data: Place, given: Sequence[str]) -> FinetuneConfig:
     """Without clips to evaluate on, training goes without evaluation, unless a split was asked for.
 
     TinyVIRAT and the composite may have a test split only, and no best checkpoint is chosen by that in silence.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vidkit.errors import ConfigError
 
+if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
 
-def default_split(data: Path) -> str:
+
+def default_split(data: Place) -> str:
     """The split to use where none is named: "val", or "test" where only that one has clips."""
     from vidkit.data.dataset import open_dataset
 

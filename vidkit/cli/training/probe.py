@@ -15,6 +15,7 @@ from vidkit.cli.training.inputs import parse_layers, parse_views
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
     from vidkit.settings.probe import ProbeConfig
     from vidkit.train.probe.run import How
 
@@ -125,7 +126,7 @@ def run(
     return 0
 
 
-def _during(data: Path, run: Path, config: ProbeConfig, how: How, as_json: bool) -> int:
+def _during(data: Place, run: Path, config: ProbeConfig, how: How, as_json: bool) -> int:
     from vidkit.cli.training import probe_report
     from vidkit.train.probe.during import during
 

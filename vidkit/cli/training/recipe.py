@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
     from vidkit.settings import Recipe
 
 
@@ -23,7 +23,7 @@ def recipe_named(name: str) -> Recipe:
     return RECIPES[name]()
 
 
-def fitting(data: Path) -> str:
+def fitting(data: Place) -> str:
     """The name of the recipe that fits the clips of the dataset at `data`."""
     from vidkit.data.dataset import open_dataset
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vidkit.cli.no_memory import memory_told
 from vidkit.cli.output import command_line, console, first_process, print_json
 from vidkit.cli.training.recipe import fitting, recipe_named
+
+if TYPE_CHECKING:
+    from vidkit.data.storage.places import Place
 
 _LESS_MEMORY = (
     "use a smaller --batch-size, or the same one in parts (--set optim.accumulate=2), --precision bf16, or keep "
@@ -17,7 +20,7 @@ _LESS_MEMORY = (
 )
 
 
-def chosen(name: str | None, data: Path) -> Any:
+def chosen(name: str | None, data: Place) -> Any:
     """The recipe of that name, by default the one that fits the dataset; says which."""
     name = name or fitting(data)
     recipe = recipe_named(name)
@@ -55,7 +58,7 @@ def common(
 def carry_out(
     run: Callable[..., dict[str, Any]],
     config: Any,
-    data: Path,
+    data: Place,
     out: Path,
     *,
     init: Path | None,

@@ -41,6 +41,10 @@ _USABLE = 0.9
 _PIECE = 1 << 30
 
 
+#: clips that a store is asked for before they are needed
+_AHEAD = 16
+
+
 def clip_bytes(dataset: ClipDataset) -> npt.NDArray[np.int64]:
     """(n,) bytes that each clip's frames take as RGB."""
     clips = dataset.clips
@@ -168,7 +172,10 @@ class _Decoded:
         return found
 
     def _fill(self, dataset: ClipDataset, workers: int) -> Iterator[tuple[int, ClipError | None]]:
-        def one(i: int) -> tuple[int, ClipError | None]:
+        def one(at: int) -> tuple[int, ClipError | None]:
+            i = rows[at]
+            chunk_end = at - at % chunk + chunk  # the next one is another process's
+            dataset.ahead(rows[at : min(at + _AHEAD, chunk_end)])
             try:
                 self.clip(i)[:] = dataset.pictures(i, range(self.shape[i][0]))
             except ClipError as error:
@@ -176,8 +183,9 @@ class _Decoded:
             return i, None
 
         rows = [int(i) for i in self.rows]
+        chunk = max(1, min(64, len(rows) // (4 * max(1, workers))))
         if not workers or sys.platform == "win32" or "fork" not in multiprocessing.get_all_start_methods():
-            yield from map(one, rows)
+            yield from map(one, range(len(rows)))
             return
         # the children inherit the job and the memory; only numbers go through the pipe
         _JOBS.append(one)
@@ -188,7 +196,7 @@ class _Decoded:
                 initializer=pool_worker,
                 initargs=(os.getpid(),),
             ) as pool:
-                yield from pool.map(_run_job, rows, chunksize=max(1, min(64, len(rows) // (4 * workers))))
+                yield from pool.map(_run_job, range(len(rows)), chunksize=chunk)
         finally:
             _JOBS.pop()
 
@@ -196,8 +204,8 @@ class _Decoded:
 _JOBS: list[Callable[[int], tuple[int, ClipError | None]]] = []
 
 
-def _run_job(i: int) -> tuple[int, ClipError | None]:
-    return _JOBS[-1](i)
+def _run_job(at: int) -> tuple[int, ClipError | None]:
+    return _JOBS[-1](at)
 
 
 class DeviceCache:

@@ -8,9 +8,12 @@ torch.Size([1, 3, 8, 64, 64])
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -18,19 +21,20 @@ import numpy.typing as npt
 
 from vidkit.data.load.augment import Augment, named_augment
 from vidkit.data.load.batch import BadClip, ClipSample
+from vidkit.data.load.disk_cache import DiskCache
 from vidkit.data.load.moving import row_shares, stored_shares
 from vidkit.data.load.order import Request
 from vidkit.data.load.sampling import Draw, Mode, Sampling, draw, is_training, render
+from vidkit.data.load.shard_bytes import Piece, Shards, open_shards
 from vidkit.data.load.split import LabelFraction, SplitClips, Unusable, open_split
 from vidkit.data.media.decoders import DECODERS
 from vidkit.data.shards import json_member, padded
+from vidkit.data.storage.places import StorePath
+from vidkit.data.storage.stores import hint
 from vidkit.errors import ClipError, ConfigError, DatasetError
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-#: open shards; Kinetics-400 has 250 of 1,000 clips, and a process may have 1,024 files
-_OPEN_SHARDS = 64
 
 
 class Pictures(Protocol):
@@ -48,7 +52,8 @@ class ClipDataset:
     """Clips of one split of a built dataset, as a map-style dataset for torch (`len` and `[i]`).
 
     Args:
-        path: folder of the built dataset.
+        path: folder of the built dataset, or its address ("s3://bucket/k400", "https://host/k400"): clips are then
+            read by byte ranges, and no shard as a whole.
         split: "train", "val" or "test".
         frames, stride: T frames, `stride` stored frames apart.
         mode: "train" (random start), "segments" (one frame from each of T segments) or "views" (K uniform
@@ -64,6 +69,8 @@ class ClipDataset:
         classes: only clips of these; none: of all.
         decoder: a name in `decoders.DECODERS`.
         moving: cells a side in which each row says where something moves, for datasets that say so; 0: it does not.
+        disk_cache: a folder that keeps clips of a dataset in a store once they were read; None: nothing is kept.
+        disk_cache_bytes: at most so many of this dataset's split; see `disk_cache.DiskCache`.
 
     Raises:
         ConfigError: settings that cannot be.
@@ -89,6 +96,8 @@ class ClipDataset:
         classes: Sequence[str] = (),
         decoder: str = "pyav",
         moving: int = 0,
+        disk_cache: str | os.PathLike[str] | None = None,
+        disk_cache_bytes: int = 50_000_000_000,
     ) -> None:
         import torch
 
@@ -123,7 +132,8 @@ class ClipDataset:
         # in shared memory, so that worker processes that outlive an epoch see it change
         epoch: Any = torch.zeros((), dtype=torch.int64)
         self._epoch: Tensor = epoch.share_memory_()
-        self._shards: dict[int, int] = {}
+        cache = None if disk_cache is None else self._disk_cache(Path(disk_cache), disk_cache_bytes)
+        self.shards: Shards = open_shards(self.clips.dataset.root, self.clips.shards, cache)
         self._shares: dict[int, npt.NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
@@ -178,6 +188,11 @@ class ClipDataset:
             raise undecodable([sample])
         return sample
 
+    def __getitems__(self, indices: Sequence[int]) -> list[ClipSample]:
+        """Several clips, as torch's DataLoader asks for a batch: a store is asked for all of them at once."""
+        self.ahead(int(i) % len(self) for i in indices)
+        return [self[i] for i in indices]
+
     def read(self, request: Request, cache: Pictures | None = None) -> ClipSample | BadClip:
         """The rows of one clip, or why there are none.
 
@@ -221,18 +236,35 @@ class ClipDataset:
             ClipError: the shard ends before it.
             DatasetError: the shard cannot be read.
         """
-        clips = self.clips
-        number, nbytes = int(clips.shard[i]), int(clips.nbytes[i])
+        piece = self.piece(i)
         try:
-            data = os.pread(self._descriptor(number), nbytes, int(clips.offset[i]))
+            data = self.shards.read(piece)
         except OSError as error:
-            path = clips.dataset.root / clips.shards[number]
-            raise DatasetError(
-                f"the shard cannot be read: {error.strerror}", file=path, hint="see `vidkit verify`"
-            ) from None
-        if len(data) != nbytes:
-            raise ClipError("truncated", f"the shard holds {len(data):,} of {nbytes:,} bytes")
+            raise self._unreadable(piece.shard, error) from None
+        if len(data) != piece.nbytes:
+            raise ClipError("truncated", f"the shard holds {len(data):,} of {piece.nbytes:,} bytes")
         return data
+
+    def piece(self, i: int) -> Piece:
+        """Where the stored file of clip i lies."""
+        clips = self.clips
+        return Piece(int(clips.shard[i]), int(clips.offset[i]), int(clips.nbytes[i]))
+
+    def ahead(self, clips: Iterable[int]) -> None:
+        """These clips will be read soon, in this order: a store is asked for them all at once."""
+        self.shards.ahead(self.piece(i) for i in clips)
+
+    def _unreadable(self, shard: int, error: OSError) -> DatasetError:
+        path = self.clips.dataset.root / self.clips.shards[shard]
+        advice = hint(error) if isinstance(path, StorePath) else "see `vidkit verify`"
+        return DatasetError(f"the shard cannot be read: {error.strerror}", file=path, hint=advice)
+
+    def _disk_cache(self, folder: Path, limit: int) -> DiskCache:
+        clips = self.clips
+        names = (clips.shards[number] for number in clips.shard)
+        places = zip(names, clips.offset.tolist(), clips.nbytes.tolist(), strict=True)
+        contents = hashlib.sha256(json.dumps(clips.dataset.shards, sort_keys=True).encode()).hexdigest()
+        return DiskCache(folder, f"{clips.split}-{contents[:16]}", places, limit)
 
     def meta(self, i: int) -> dict[str, Any]:
         """The JSON of clip i's sample, which lies behind the clip in its shard.
@@ -244,7 +276,7 @@ class ClipDataset:
         number = int(clips.shard[i])
         place = int(clips.offset[i]) + padded(int(clips.nbytes[i]))
         try:
-            return json_member(lambda nbytes, at: os.pread(self._descriptor(number), nbytes, at), place)
+            return json_member(lambda nbytes, at: self.shards.read(Piece(number, at, nbytes)), place)
         except (OSError, ValueError) as error:
             raise DatasetError(
                 f"{clips.where(i)}: the sample's JSON cannot be read: {error}", hint="see `vidkit verify`"
@@ -266,16 +298,6 @@ class ClipDataset:
                 for view, box in zip(drawn.which, drawn.boxes, strict=True)
             ]
         )
-
-    def _descriptor(self, number: int) -> int:
-        """An open shard. Descriptors that a forked worker inherits are good: `pread` has no position."""
-        found = self._shards.pop(number, None)
-        if found is None:
-            while len(self._shards) >= _OPEN_SHARDS:
-                os.close(self._shards.pop(next(iter(self._shards))))
-            found = os.open(self.clips.dataset.root / self.clips.shards[number], os.O_RDONLY | os.O_CLOEXEC)
-        self._shards[number] = found
-        return found
 
     def bad_clip(self, i: int, error: ClipError) -> BadClip:
         """What stands for clip i where it could not be decoded."""
@@ -304,13 +326,6 @@ class ClipDataset:
             frames=torch.from_numpy(drawn.indices[list(drawn.which)]),
             moving=torch.from_numpy(self.moving_shares(i, drawn)) if self.moving else None,
         )
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_shards": {}}  # descriptors mean nothing in another process
-
-    def __del__(self) -> None:
-        for descriptor in getattr(self, "_shards", {}).values():
-            os.close(descriptor)
 
 
 def undecodable(bad: Sequence[BadClip], allowed: int = 0, *, training: bool = False) -> DatasetError:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, Generic, Literal, NamedTuple, TypeVar, get_args
 
 from vidkit.data.load.batch import BadClip, ClipBatch, ClipSample, collate
 from vidkit.data.load.clip_dataset import ClipDataset, undecodable
@@ -83,7 +84,7 @@ class ClipLoader:
         self.bad: dict[int, BadClip] = {}
         """Clips that could not be decoded, by index, since the run began."""
         self._position = 0
-        self._orders: Any = _Orders()
+        self._orders: Any = _Orders(max(1, workers))
         check_split(batch_size, rank, world, self.tail)
         faults = Faults()
         faults.check(workers >= 0, "workers", workers, "at least 0")
@@ -158,7 +159,8 @@ class ClipLoader:
         elif self.steps_left == 0:  # left at its last step, or resumed with a larger batch than is left
             self.next_epoch()
         self._orders.coming = self._requests()
-        for batch in self._read() if self._device_cache is None else map(self._device_cache.batch, self._orders):
+        cache = self._device_cache
+        for batch in self._read() if cache is None else map(cache.batch, self._orders.coming):
             self._account(batch)
             self._position += self.batch_size * self.world
             yield batch
@@ -262,11 +264,23 @@ class ClipLoader:
         }
 
 
+class _Ask(NamedTuple):
+    """A batch, and the one that the same worker will be asked for after it."""
+
+    now: list[Request]
+    soon: list[Request]
+
+
 class _Reading:
     """The dataset as the loader asks it: a request in, and a clip that cannot be decoded comes as a value."""
 
     def __init__(self, dataset: ClipDataset, cache: HostCache | None) -> None:
         self.dataset, self.cache = dataset, cache
+
+    def __getitems__(self, ask: _Ask) -> list[ClipSample | BadClip | VidkitError]:
+        if self.cache is None:
+            self.dataset.ahead(request.clip for request in (*ask.now, *ask.soon))
+        return [self[request] for request in ask.now]
 
     def __getitem__(self, request: Request) -> ClipSample | BadClip | VidkitError:
         try:
@@ -289,11 +303,19 @@ class _Orders:
     of worker processes before it stops them, and wait 5 s for each.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, workers: int) -> None:
         self.coming: Iterator[list[Request]] = iter(())
+        self.workers = workers
+        """torch hands out batches to them in turn."""
 
-    def __iter__(self) -> Iterator[list[Request]]:
-        return self.coming
+    def __iter__(self) -> Iterator[_Ask]:
+        batches: deque[list[Request]] = deque()
+        for batch in self.coming:
+            batches.append(batch)
+            if len(batches) > self.workers:
+                yield _Ask(batches.popleft(), batches[-1])
+        while batches:
+            yield _Ask(batches.popleft(), [])
 
 
 class DataWait(Generic[T]):

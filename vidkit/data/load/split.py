@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidkit.data.dataset import BuiltDataset, open_dataset
+from vidkit.data.dataset import BuiltDataset, open_dataset, within_reach
+from vidkit.data.storage.places import StorePath
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ConfigError, DatasetError
 
@@ -147,7 +147,7 @@ def open_split(
     """
     if split not in SPLITS:
         raise ConfigError(f"split is {split!r}; expected one of {', '.join(SPLITS)}", field="split")
-    dataset = open_dataset(Path(path))
+    dataset = open_dataset(path)
     table = dataset.ledger([*_COLUMNS, *_BAD, "split"])
     table = table.filter(pc.equal(table["split"], split))
     good = pc.equal(table["status"], "ok")
@@ -198,16 +198,24 @@ def _ints(column: Any) -> _Ints:
 
 def _check_shards(dataset: BuiltDataset, split: str) -> None:
     """Shards are there and whole, so far as their size tells: a short one would fail clip by clip, hours later."""
-    for facts in dataset.shards:
-        if facts["split"] != split:
-            continue
-        path = dataset.root / facts["shard"]
-        size = path.stat().st_size if path.is_file() else None
-        if size != facts["bytes"]:
-            found = "is not there" if size is None else f"has {size:,} bytes; it was built with {facts['bytes']:,}"
+    recorded = {facts["shard"]: facts["bytes"] for facts in dataset.shards if facts["split"] == split}
+    with within_reach(dataset.root):
+        found = _sizes(dataset, list(recorded))
+    for name, size in found.items():
+        if size != recorded[name]:
+            words = "is not there" if size is None else f"has {size:,} bytes; it was built with {recorded[name]:,}"
             raise DatasetError(
-                f"the shard {found}", file=path, hint="restore it, or see what is wrong with `vidkit verify DIR`"
+                f"the shard {words}",
+                file=dataset.root / name,
+                hint="restore it, or see what is wrong with `vidkit verify DIR`",
             )
+
+
+def _sizes(dataset: BuiltDataset, names: list[str]) -> dict[str, int | None]:
+    root = dataset.root
+    if isinstance(root, StorePath):
+        return root.sizes(names)
+    return {name: (root / name).stat().st_size if (root / name).is_file() else None for name in names}
 
 
 def keep_classes(clips: SplitClips, names: Sequence[str]) -> SplitClips:

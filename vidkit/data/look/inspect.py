@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ import pyarrow.compute as pc
 
 from vidkit.data.build.card import bytes_words
 from vidkit.data.dataset import open_dataset
+from vidkit.data.storage.places import Place
 from vidkit.errors import CLIP_ERRORS
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Summary:
         return asdict(self)
 
 
-def summarise(root: Path) -> Summary:
+def summarise(root: Place) -> Summary:
     """Read the records of a finished dataset; no shard is opened.
 
     Raises:

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from vidkit.data.dataset import open_dataset
 from vidkit.data.shards import read_sample
+from vidkit.data.storage.places import Place
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ClipError, ConfigError, DatasetError, VidkitError
 
@@ -46,7 +47,7 @@ class _Strip:
 
 
 def contact_sheet(
-    root: Path, out: Path, *, clips: int = 24, frames: int = 6, seed: int = 0, split: str | None = None
+    root: Place, out: Path, *, clips: int = 24, frames: int = 6, seed: int = 0, split: str | None = None
 ) -> Path:
     """Draw `clips` stored clips as strips of `frames` pictures, evenly in time, and write a PNG.
 
@@ -96,7 +97,7 @@ def choose(stored: pa.Table, clips: int, seed: int) -> np.ndarray[Any, np.dtype[
     return np.array(sorted(picked.tolist(), key=lambda i: (not text[classes[i]], text[classes[i]], i)), np.int64)
 
 
-def _strip(root: Path, row: dict[str, Any], frames: int) -> _Strip:
+def _strip(root: Place, row: dict[str, Any], frames: int) -> _Strip:
     from PIL import Image
 
     from vidkit.data.media.frames import ClipReader

@@ -10,9 +10,8 @@ import json
 import os
 import re
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ import pyarrow.compute as pc
 
 from vidkit.data import dataset
 from vidkit.data.shards import sha256_file
+from vidkit.data.storage.places import Place, StorePath, on_disk, place
 from vidkit.data.tables import SPLITS
 from vidkit.data.verify.records import RowChecks, at, check_counts, check_label_map, with_right_types
 from vidkit.data.verify.report import KINDS, Problem, Report, Verification
@@ -47,7 +47,8 @@ def verify(
     """Check a finished dataset. Reads every byte of it.
 
     Args:
-        root: folder of the dataset.
+        root: folder of the dataset, or its address: each shard is then copied to a temporary file for as long as it
+            is read.
         sample: decode only so many clips, chosen by `seed`; None decodes all. Everything else is checked in full.
         workers: threads that decode.
         progress: called with (samples done, samples in all).
@@ -55,7 +56,7 @@ def verify(
     Raises:
         DatasetError: there is no dataset in the folder, or a newer vidkit wrote it.
     """
-    root = Path(root)
+    root = place(root)
     report = Report()
     facts = _facts(root, report)
     if facts is not None and facts.get("status") != "complete":
@@ -69,11 +70,11 @@ def verify(
     rows = RowChecks(labels, report)
     recorded = {entry["shard"]: entry for entry in shards or ()}
     total = _stored(ledger) if ledger is not None else sum(entry["samples"] for entry in recorded.values())
-    on_disk = _tars(root)
+    there = _tars(root, recorded)
     run = _Run(root, report, _choose(total, sample, seed), total, workers, progress)
     with run.pool:
         groups = _by_shard(ledger) if ledger is not None else {}
-        names = sorted({*recorded, *on_disk, *(name for name in groups if name)}, key=_reading_order)
+        names = sorted({*recorded, *there, *(name for name in groups if name)}, key=_reading_order)
         for index in groups.get(None, ()):  # rows without a shard
             rows.check(_rows(ledger, [index])[0])
         for name in names:
@@ -81,7 +82,7 @@ def verify(
             for row in mine:
                 rows.check(row)
             stored = {row["key"]: row for row in mine if row["status"] == "ok"} if ledger is not None else None
-            run.shard(name, recorded.get(name), name in on_disk, stored, known=shards is not None)
+            run.shard(name, recorded.get(name), name in there, stored, known=shards is not None)
         run.finish()
     if facts is not None and ledger is not None:
         check_counts(facts, rows, shards, report)
@@ -94,7 +95,7 @@ class _Run:
 
     def __init__(
         self,
-        root: Path,
+        root: Place,
         report: Report,
         chosen: set[int] | None,
         total: int,
@@ -114,7 +115,7 @@ class _Run:
         self,
         name: str,
         recorded: Mapping[str, Any] | None,
-        on_disk: bool,
+        there: bool,
         rows: Mapping[str, Mapping[str, Any]] | None,
         *,
         known: bool,
@@ -124,33 +125,35 @@ class _Run:
         `known`: shards.json could be read.
         """
         expected = len(rows) if rows is not None else recorded["samples"] if recorded is not None else 0
-        if recorded is None and not on_disk and not expected:
+        if recorded is None and not there and not expected:
             return  # planned, and none of its clips could be used
         if recorded is None and known:
-            message = "the tar is not in shards.json" if on_disk else "neither in shards.json nor on disk"
-            kind = "extra-shard" if on_disk else "missing-shard"
+            message = "the tar is not in shards.json" if there else "neither in shards.json nor on disk"
+            kind = "extra-shard" if there else "missing-shard"
             self.report.add(kind, name, message + (f"; the ledger has {expected} clips in it" if expected else ""))
             if not expected:
                 return  # nothing says what it should hold
         if recorded is not None and rows is not None and recorded["samples"] != len(rows):
             message = f"shards.json has {recorded['samples']} samples; the ledger has {len(rows)}"
             self.report.add("shards-json", name, message)
-        if not on_disk:
+        if not there:
             if recorded is not None:
                 self.report.add("missing-shard", name, f"the file is not there; {expected} clips are stored in it")
             self._step(expected)
             return
-        path = self.root / name
-        check = ShardCheck(path, name, rows, self.seen_in)
+        samples = 0
         try:
-            if recorded is not None:
-                check_bytes(path, recorded, self.report)
-            for sample in check.samples_of(self.report):
-                self._take(sample)
+            with on_disk(self.root / name) as path:
+                check = ShardCheck(path, name, rows, self.seen_in)
+                if recorded is not None:
+                    check_bytes(path, recorded, self.report)
+                for sample in check.samples_of(self.report):
+                    samples += 1
+                    self._take(sample)
         except OSError as error:
             self.report.add("unreadable-file", name, f"{error.strerror or error}")
-        if recorded is not None and check.samples != recorded["samples"]:
-            message = f"webdataset reads {check.samples} samples; shards.json has {recorded['samples']}"
+        if recorded is not None and samples != recorded["samples"]:
+            message = f"webdataset reads {samples} samples; shards.json has {recorded['samples']}"
             self.report.add("shards-json", name, message)
 
     def _take(self, sample: Sample | None) -> None:
@@ -181,7 +184,7 @@ class _Run:
             self._collect()
 
 
-def _facts(root: Path, report: Report) -> dict[str, Any] | None:
+def _facts(root: Place, report: Report) -> dict[str, Any] | None:
     parts = (dataset.DATASET_JSON, dataset.SHARDS_JSON, dataset.CLIPS_PARQUET)
     try:
         return dataset.read_facts(root)
@@ -195,7 +198,7 @@ def _facts(root: Path, report: Report) -> dict[str, Any] | None:
     return None
 
 
-def _check_files(root: Path, facts: Mapping[str, Any] | None, report: Report) -> None:
+def _check_files(root: Place, facts: Mapping[str, Any] | None, report: Report) -> None:
     """Digests of the other records, where dataset.json has them."""
     recorded = at(facts, "files")
     for name, wanted in recorded.items() if isinstance(recorded, Mapping) else ():
@@ -207,7 +210,7 @@ def _check_files(root: Path, facts: Mapping[str, Any] | None, report: Report) ->
             report.add("checksum", name, f"sha256 is {found}; recorded is {wanted}")
 
 
-def _shards(root: Path, report: Report) -> list[dict[str, Any]] | None:
+def _shards(root: Place, report: Report) -> list[dict[str, Any]] | None:
     """shards.json; entries that cannot be used are reported and left out."""
     try:
         entries = json.loads((root / dataset.SHARDS_JSON).read_text(encoding="utf-8"))
@@ -233,7 +236,7 @@ def _shards(root: Path, report: Report) -> list[dict[str, Any]] | None:
     return list(good.values())
 
 
-def _ledger(root: Path, report: Report) -> pa.Table | None:
+def _ledger(root: Place, report: Report) -> pa.Table | None:
     try:
         return with_right_types(dataset.read_ledger(root / dataset.CLIPS_PARQUET), report)
     except (DatasetError, pa.ArrowException, UnicodeDecodeError) as error:
@@ -245,8 +248,12 @@ def _stored(ledger: pa.Table) -> int:
     return int(pc.sum(pc.equal(ledger["status"], "ok")).as_py() or 0)
 
 
-def _tars(root: Path) -> set[str]:
-    """Every tar in the folder, as shards.json would name it."""
+def _tars(root: Place, recorded: Iterable[str]) -> set[str]:
+    """Every tar in the folder, as shards.json would name it. A web server lists nothing: those recorded."""
+    if isinstance(root, StorePath):
+        if root.listed:
+            return {name for name in root.names() if name.endswith(".tar")}
+        return {name for name, size in root.sizes(recorded).items() if size is not None}
     return {path.relative_to(root).as_posix() for path in root.glob("**/*.tar") if path.is_file()}
 
 

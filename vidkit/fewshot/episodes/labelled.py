@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,7 +103,7 @@ def open_labelled(path: str | os.PathLike[str], splits: Sequence[str] | None = N
             f"splits are {', '.join(splits) or 'none'}; expected some of {', '.join(SPLITS)}, each once",
             field="splits",
         )
-    dataset = open_dataset(Path(path))
+    dataset = open_dataset(path)
     label_map = dataset.facts["label_map"]
     if label_map["rule"] == "multi-hot":
         raise DatasetError(

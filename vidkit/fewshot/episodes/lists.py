@@ -132,7 +132,7 @@ def read_episodes(path: str | os.PathLike[str], dataset: str | os.PathLike[str] 
     lines = data[:-1].split(b"\n")
     head = _header(lines[0], path)
     # before the clips are looked for: of other classes, one need not know which splits they have
-    built = dataset.dataset if isinstance(dataset, LabelledClips) else open_dataset(Path(dataset))
+    built = dataset.dataset if isinstance(dataset, LabelledClips) else open_dataset(dataset)
     found = str(built.facts["label_map"]["sha256"])
     if found != head.label_map_sha256:
         raise DatasetError(

@@ -25,6 +25,7 @@ from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
 from vidkit.data.shards import sha256_file
+from vidkit.data.storage.places import Place
 from vidkit.data.tables import SPLITS
 from vidkit.errors import ConfigError, DatasetError, TrainingError
 from vidkit.models import checkpoints
@@ -71,7 +72,7 @@ class Source:
 
 
 def run(
-    data: Path,
+    data: Place,
     checkpoint: Path | Checkpoint,
     out: Path,
     *,
@@ -150,7 +151,7 @@ def encoder_source(
 
 
 def write(
-    data: Path,
+    data: Place,
     datasets: Sequence[ClipDataset],
     source: Source,
     out: Path,
@@ -226,7 +227,7 @@ def _check_finite(features: Tensor, reading: Reading, dataset: ClipDataset, firs
     raise TrainingError(f"features that are not finite: {where}")
 
 
-def chosen_splits(data: Path, splits: Sequence[str] | None) -> tuple[str, ...]:
+def chosen_splits(data: Place, splits: Sequence[str] | None) -> tuple[str, ...]:
     """In the order of the dataset; None: all that have usable clips.
 
     Raises:
@@ -247,7 +248,7 @@ def chosen_splits(data: Path, splits: Sequence[str] | None) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if split in splits)
 
 
-def _facts(data: Path, datasets: Sequence[ClipDataset]) -> dict[str, Any]:
+def _facts(data: Place, datasets: Sequence[ClipDataset]) -> dict[str, Any]:
     import vidkit
 
     first = datasets[0]

@@ -21,6 +21,7 @@ import torch
 
 from vidkit.data.dataset import CLIPS_PARQUET
 from vidkit.data.shards import sha256_file
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError, DatasetError
 from vidkit.train.features.readout import MAKES, Reading, Readout, derived
 
@@ -79,7 +80,7 @@ class FeatureFile:
     def check(
         self,
         *,
-        data: Path | None = None,
+        data: Place | None = None,
         splits: Sequence[str] = (),
         reading: Reading | None = None,
         readout: Readout | None = None,
@@ -169,7 +170,7 @@ def open_features(path: Path) -> FeatureFile:
     return FeatureFile(path, facts)
 
 
-def dataset_hashes(data: Path) -> dict[str, str]:
+def dataset_hashes(data: Place) -> dict[str, str]:
     """What tells a built dataset from any other: the ledger's and the shards' own hashes."""
     return {
         "ledger_sha256": sha256_file(data / CLIPS_PARQUET)[0],

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vidkit.data.load.clip_dataset import ClipDataset
+from vidkit.data.storage.places import Place
 from vidkit.train.features.extract import Source, chosen_splits, write
 from vidkit.train.features.readout import Reading
 from vidkit.train.files import check_place
@@ -32,7 +33,7 @@ def pixel_features(video_BCTHW: Tensor) -> Tensor:
 
 
 def run(
-    data: Path,
+    data: Place,
     out: Path,
     *,
     splits: Sequence[str] | None = None,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
@@ -47,7 +48,7 @@ class Point:
 
 
 def during(
-    data: Path, run: Path, config: ProbeConfig, how: How, *, done: Callable[[Point], None] | None = None
+    data: Place, run: Path, config: ProbeConfig, how: How, *, done: Callable[[Point], None] | None = None
 ) -> tuple[Point, ...]:
     """Probe a run's kept checkpoints in order, each with its own choice on the validation clips; first the weights
     it began with.
@@ -109,7 +110,7 @@ class Hook:
     Close it at the end.
     """
 
-    def __init__(self, config: PretrainConfig, data: Path, device: torch.device) -> None:
+    def __init__(self, config: PretrainConfig, data: Place, device: torch.device) -> None:
         """
         Raises:
             ConfigError, DatasetError: no validation split, or clips without labels.

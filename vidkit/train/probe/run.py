@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
@@ -66,7 +67,7 @@ class Probed:
 
 
 def probe(
-    data: Path,
+    data: Place,
     source: Path | Checkpoint,
     config: ProbeConfig,
     how: How,
@@ -105,7 +106,7 @@ def probe(
     return Probed(config=config, facts=file.facts, encoder=encoder, baselines=tuple(others))
 
 
-def extracted(data: Path, source: Path | Checkpoint, out: Path, splits: Sequence[str], how: How) -> FeatureFile:
+def extracted(data: Place, source: Path | Checkpoint, out: Path, splits: Sequence[str], how: How) -> FeatureFile:
     """Features of the splits that there are; which are missing is said by whoever wants them."""
     there = [split for split in extract.chosen_splits(data, None) if split in splits]
     extract.run(
@@ -126,7 +127,7 @@ def extracted(data: Path, source: Path | Checkpoint, out: Path, splits: Sequence
     return open_features(out)
 
 
-def given(path: Path, data: Path, source: Path | Checkpoint, splits: Sequence[str]) -> FeatureFile:
+def given(path: Path, data: Place, source: Path | Checkpoint, splits: Sequence[str]) -> FeatureFile:
     """A file of features, if it is of this dataset and checkpoint.
 
     Raises:
@@ -147,7 +148,7 @@ def given(path: Path, data: Path, source: Path | Checkpoint, splits: Sequence[st
     return file
 
 
-def pixel_arm(data: Path, out: Path, config: ProbeConfig, how: How) -> Arm:
+def pixel_arm(data: Place, out: Path, config: ProbeConfig, how: How) -> Arm:
     """Pixels under the read-outs that they have."""
     splits = [s for s in extract.chosen_splits(data, None) if s in (config.fit, config.choose, config.test)]
     pixels.run(data, out, splits=splits, batch_size=how.batch_size, workers=how.workers, quiet=how.quiet)
