@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from vidkit.data.storage.places import Place
 
 
-def _place(text: str) -> Place:
+def as_place(text: str) -> Place:
+    """What an option that takes folders and addresses names."""
     from vidkit.data.storage.places import place
 
     return place(text)
@@ -21,8 +22,10 @@ def _place(text: str) -> Place:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout and nothing else there.")]
 # typer knows no unions, and makes a Path of an address that it does not survive
-Dataset = Annotated[Any, typer.Argument(metavar="DIR", help="A built dataset, or its address.", parser=_place)]
-Data = Annotated[Any, typer.Option("--data", metavar="DIR", help="A built dataset, or its address.", parser=_place)]
+Dataset = Annotated[Any, typer.Argument(metavar="DIR", help="A built dataset, or its address.", parser=as_place)]
+Data = Annotated[
+    Any, typer.Option("--data", metavar="DIR", help="A built dataset, or its address.", parser=as_place)
+]
 Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="CKPT", help="A checkpoint.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; by default the GPU, if any.", show_default=False)]
 

@@ -110,6 +110,8 @@ def read_facts(root: Place) -> dict[str, Any]:
     path = root / DATASET_JSON
     with within_reach(path):
         there = path.is_file()
+        if not there and isinstance(root, StorePath) and root.listed:
+            root.children()  # says so where there is no bucket
     if not there:
         raise DatasetError(
             f"no dataset in {root}: {DATASET_JSON} is not there",

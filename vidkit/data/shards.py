@@ -271,6 +271,11 @@ def sync_and_close(file: BinaryIO) -> None:
     file.close()
 
 
+def json_bytes(value: Any) -> bytes:
+    """Indented JSON, with a stable order of keys."""
+    return (json.dumps(value, ensure_ascii=False, indent=2) + "\n").encode()
+
+
 def write_json(path: Path, value: Any) -> None:
-    """Indented JSON, written whole, with a stable order of keys."""
-    write_whole(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    """`json_bytes`, written whole."""
+    write_whole(path, json_bytes(value))

@@ -22,8 +22,8 @@ class Asked:
 
 @dataclass
 class Proxy:
-    """`answer` may give (status, body) instead of the server's answer; `change` may give another body to the
-    server."""
+    """`answer` may give (status, body) instead of asking the server, and `after` once it was asked; `change` may
+    give another body to the server, which does not see the `hidden` headers."""
 
     port: int
     server: http.server.ThreadingHTTPServer
@@ -32,6 +32,8 @@ class Proxy:
     """Bytes of bodies that went back."""
     answer: Callable[[Asked], tuple[int, bytes] | None] = lambda asked: None
     change: Callable[[Asked], bytes] = lambda asked: asked.body
+    after: Callable[[Asked], tuple[int, bytes] | None] = lambda asked: None
+    hidden: frozenset[str] = frozenset()
 
     @property
     def url(self) -> str:
@@ -42,7 +44,8 @@ class Proxy:
 
     def reset(self) -> None:
         self.seen, self.sent = [], 0
-        self.answer, self.change = lambda asked: None, lambda asked: asked.body
+        self.answer = self.after = lambda asked: None
+        self.change, self.hidden = lambda asked: asked.body, frozenset()
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
@@ -66,12 +69,17 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self.proxy.change(asked)
         link = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=30)
         try:
-            headers = {k: v for k, v in self.headers.items() if k.lower() not in ("transfer-encoding", "expect")}
+            left_out = {"transfer-encoding", "expect"} | self.proxy.hidden
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}
             if body or self.command in ("PUT", "POST"):
                 headers["Content-Length"] = str(len(body))
             link.request(self.command, self.path, body, headers)
             found = link.getresponse()
             data = found.read()
+            told = self.proxy.after(asked)
+            if told is not None:
+                self._reply(told[0], [], told[1])
+                return
             kept = [(k, v) for k, v in found.getheaders() if k.lower() not in ("transfer-encoding", "connection")]
             self._reply(found.status, kept, data)
         finally:

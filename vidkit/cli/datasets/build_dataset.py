@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidkit.cli.options import Json
+from vidkit.cli.options import Json, as_place
 from vidkit.cli.output import command_line, console, cores, print_json
 from vidkit.errors import BuildError, ConfigError, display_path
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vidkit.data.build.build import Built
     from vidkit.data.plan.planning import Prepared, Request
+    from vidkit.data.storage.places import Place
 
 EXAMPLE = "vidkit build-dataset k400 --kinetics /data/kinetics --out k400"
 
@@ -42,8 +43,13 @@ def run(
         ),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Where the dataset goes; ./vidkit-SPEC by default.", show_default=False),
+        Any,  # a Path, or an address in a store
+        typer.Option(
+            metavar="DIR",
+            help="Where the dataset goes: a folder (./vidkit-SPEC by default), or s3://BUCKET/FOLDER.",
+            parser=as_place,
+            show_default=False,
+        ),
     ] = None,
     kinetics: _Folder = None,
     minikinetics: _Folder = None,
@@ -277,7 +283,7 @@ def _named_folders(pairs: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tuple[Request, Any, Path]:
+def _demo(request: Request, out: Place | None, workers: int, log: Console) -> tuple[Request, Any, Place]:
     """Draw the demo's clips beside its output; say how to point the command at real data."""
     from dataclasses import replace
 
@@ -295,7 +301,8 @@ def _demo(request: Request, out: Path | None, workers: int, log: Console) -> tup
             "            or: vidkit build-dataset ssv2 --ssv2 DIR",
         )
     out = out or Path("vidkit-demo")
-    clips = draw_beside(out, "demo", workers=workers)
+    beside = out if isinstance(out, Path) else Path(out.name)
+    clips = draw_beside(beside, "demo", workers=workers)
     spec = load_spec("demo")
     return replace(request, spec="demo"), (spec, {"demo": clips}), out
 

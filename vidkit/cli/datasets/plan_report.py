@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -12,6 +11,7 @@ from rich.table import Table
 
 from vidkit.data.build.build import Built
 from vidkit.data.plan.planning import Prepared, reconciliation, unusable
+from vidkit.data.storage.places import Place
 from vidkit.errors import CLIP_ERRORS, display_path
 
 _SHOWN = 5
@@ -82,7 +82,7 @@ def print_reconciliation(rows: list[dict[str, Any]], console: Console, *, stored
             )
 
 
-def print_result(built: Built, out: Path, console: Console) -> None:
+def print_result(built: Built, out: Place, console: Console) -> None:
     """Counts, failures by code with an example each, and what to do next."""
     facts = built.facts
     counts = facts["counts"]

@@ -7,7 +7,6 @@ replaced as a whole, and dataset.json says "complete" last.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -25,11 +24,13 @@ from vidkit.data import shards
 from vidkit.data.build.clip_worker import Stopped
 from vidkit.data.build.executors import LocalExecutor
 from vidkit.data.build.make_shard import OUTCOME, ShardSettings
-from vidkit.data.build.state import BuildState, differences, lock
+from vidkit.data.build.place import Check, held, writing
+from vidkit.data.build.state import BuildState, differences
 from vidkit.data.build.task import Made, ShardTask, run_task
 from vidkit.data.plan.layout import Slot, slots
 from vidkit.data.progress import Progress
 from vidkit.data.shards import ShardFacts
+from vidkit.data.storage.places import Place, address_of
 from vidkit.data.tables import LEDGER_SCHEMA, TRIES_FIELD
 from vidkit.errors import BuildError
 from vidkit.files import write_whole
@@ -40,7 +41,7 @@ from vidkit.settings.encode import EncodeSettings
 class BuildSettings:
     """How a laid-out plan is carried out."""
 
-    out: Path
+    out: Place
     roots: Mapping[str, str]
     """Source -> folder."""
     encode: EncodeSettings
@@ -92,8 +93,7 @@ def build(
         Interrupted: Ctrl-C; finished shards and begun ones are kept.
     """
     started = time.monotonic()
-    with lock(settings.out):
-        state = BuildState(settings.out)
+    with held(settings.out) as (state, check):
         found = state.existing()
         if found is None or found["status"] == "complete":
             state.clear()
@@ -107,19 +107,15 @@ def build(
                 _count(progress, ledger["status"].to_pylist())
                 facts = [ShardFacts(**entry) for entry in dataset.shards]
                 return Built(ledger=ledger, shards=facts, facts=dataset.facts, made=0, seconds=0.0)
-        try:
+        with writing(settings.out):
             state.begin(table, identity)
             planned = slots(table)
-            _make_shards(table, planned, settings, state, progress)
-            ledger, facts_of_shards = _write_ledger(table, planned, settings.out, state)
-            facts_of_dataset = {**identity, **describe(ledger, facts_of_shards), "files": _hashes(settings.out)}
-            _write_card(settings.out, facts_of_dataset, facts_of_shards)
+            _make_shards(table, planned, settings, state, progress, check)
+            ledger, facts_of_shards = _write_ledger(table, planned, state)
+            facts_of_dataset = {**identity, **describe(ledger, facts_of_shards), "files": _hashes(state.records)}
+            _write_card(state.records, facts_of_dataset, facts_of_shards)
+            check()
             state.finish(facts_of_dataset)
-        except OSError as error:
-            raise BuildError(
-                f"cannot write to {settings.out}: {error.strerror or error}",
-                hint="make room (or mend the disk) and run the same command again; what is done is kept",
-            ) from error
     return Built(
         ledger=ledger,
         shards=facts_of_shards,
@@ -143,7 +139,12 @@ def _must_be_same(
 
 
 def _make_shards(
-    table: pa.Table, planned: list[Slot], settings: BuildSettings, state: BuildState, progress: Progress
+    table: pa.Table,
+    planned: list[Slot],
+    settings: BuildSettings,
+    state: BuildState,
+    progress: Progress,
+    check: Check,
 ) -> None:
     """Map `run_task` over the unfinished shards.
 
@@ -166,11 +167,11 @@ def _make_shards(
         timeout_s=settings.timeout_s,
         sidecars=settings.sidecars,
     )
-    out = os.fspath(settings.out)
+    out = address_of(settings.out)
     with LocalExecutor(settings.workers, settings.timeout_s, progress) as pool:
         try:
             tasks = (ShardTask(out=out, number=number, settings=of_all) for number in todo)
-            for made in _ended([pool.submit(run_task, task) for task in tasks]):
+            for made in _ended([pool.submit(run_task, task) for task in tasks], check):
                 if made.attempt:
                     state.publish(planned[made.number], made.attempt)
         except KeyboardInterrupt:
@@ -179,19 +180,20 @@ def _make_shards(
             pool.shutdown(cancel_futures=True)  # does nothing once all are done
 
 
-def _ended(futures: list[Future[Made]]) -> Iterator[Made]:
+def _ended(futures: list[Future[Made]], check: Check) -> Iterator[Made]:
     """Results as they come; raises the first failure as soon as it happens. Wakes up often enough for Ctrl-C."""
     ended: SimpleQueue[Future[Made]] = SimpleQueue()
     for future in futures:
         future.add_done_callback(ended.put)
     for _ in futures:
-        future = _next(ended)
+        future = _next(ended, check)
         if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
             yield future.result()
 
 
-def _next(ended: SimpleQueue[Future[Made]]) -> Future[Made]:
+def _next(ended: SimpleQueue[Future[Made]], check: Check) -> Future[Made]:
     while True:
+        check()
         with contextlib.suppress(Empty):
             return ended.get(timeout=0.5)
 
@@ -201,9 +203,7 @@ def _count(progress: Progress, statuses: Iterable[str]) -> None:
         progress.already(status, count)
 
 
-def _write_ledger(
-    table: pa.Table, planned: list[Slot], out: Path, state: BuildState
-) -> tuple[pa.Table, list[ShardFacts]]:
+def _write_ledger(table: pa.Table, planned: list[Slot], state: BuildState) -> tuple[pa.Table, list[ShardFacts]]:
     """Join plan and outcomes, one shard at a time, and replace shards.json and clips.parquet."""
     facts: list[ShardFacts] = []
     parts: list[pa.Table] = []
@@ -221,6 +221,7 @@ def _write_ledger(
         columns = [made[n] if n in made.column_names else rows[n] for n in LEDGER_SCHEMA.names]
         parts.append(pa.table(columns, schema=LEDGER_SCHEMA))
     ledger = pa.concat_tables(parts) if parts else LEDGER_SCHEMA.empty_table()
+    out = state.records
     part = out / (folder.CLIPS_PARQUET + ".part")
     with part.open("wb") as file:  # pyarrow takes a path for a URI where it can, and only UTF-8
         pq.write_table(ledger, file, row_group_size=100_000, compression="zstd")

@@ -14,6 +14,7 @@ from vidkit.data.build.task import encoder_of
 from vidkit.data.packed.scratch import let_go
 from vidkit.data.plan.planning import Prepared, Request, choose_spec, describe, identity, prepare
 from vidkit.data.progress import Progress
+from vidkit.data.storage.places import place
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import SourceOptions
 
@@ -78,6 +79,7 @@ def build(
 
     Args:
         planned: of `plan`.
+        out: the folder, or an address in a store ("s3://bucket/k400").
         workers: processes that transcode. The bytes do not depend on it.
         timeout_s: seconds that one clip may take.
         retry_failed: try the failed and missing clips of a finished build again.
@@ -90,7 +92,7 @@ def build(
     of = planned.settings
     encoder = encoder_of(of["transcoder"])
     settings = BuildSettings(
-        out=Path(out),
+        out=place(out),
         roots=planned.roots,
         encode=planned.spec.encode,
         strict_decode=of["strict_decode"],

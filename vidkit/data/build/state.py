@@ -13,7 +13,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from vidkit.data import dataset as folder
 from vidkit.data import shards
@@ -22,6 +21,7 @@ from vidkit.data.build.make_shard import OUTCOME
 from vidkit.data.build.plan_file import PLAN, write_plan
 from vidkit.data.plan.layout import Slot
 from vidkit.data.shards import ShardFacts
+from vidkit.data.storage.places import Place
 from vidkit.errors import BuildError, DatasetError
 
 _PLAN_COLUMNS = ["clip_id", "split", "labels", "class_id"]
@@ -57,10 +57,12 @@ def lock(out: Path) -> Iterator[None]:
 class BuildState:
     """An output folder while it is being built. Hold `lock` while using it."""
 
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.work = out / folder.BUILD_STATE
-        self.plan = self.work / PLAN
+    def __init__(self, out: Place) -> None:
+        self.out: Any = out
+        self.work: Any = out / folder.BUILD_STATE
+        self.plan: Any = self.work / PLAN
+        self.records: Any = out
+        """A folder of this machine that ledger, card and shards.json are written to; `finish` publishes them."""
 
     def existing(self) -> dict[str, Any] | None:
         """dataset.json of a build that was begun here; None for a new folder.
@@ -72,12 +74,16 @@ class BuildState:
             return folder.read_facts(self.out)
         strangers = sorted(p.name for p in self.out.iterdir() if p.name not in (folder.LOCK, folder.BUILD_STATE))
         if [name for name in strangers if name != folder.DATASET_JSON + ".part"]:
-            raise BuildError(
-                f"{self.out} is not empty and holds no dataset: {', '.join(strangers[:3])}"
-                + (" ..." if len(strangers) > 3 else ""),
-                hint="give an --out that is new or empty",
-            )
+            raise self.not_empty(strangers)
         return None
+
+    def not_empty(self, strangers: list[str]) -> BuildError:
+        """The error for a place that holds something else."""
+        return BuildError(
+            f"{self.out} is not empty and holds no dataset: {', '.join(strangers[:3])}"
+            + (" ..." if len(strangers) > 3 else ""),
+            hint="give an --out that is new or empty",
+        )
 
     def clear(self) -> None:
         """Remove what a kill left before the first build had begun, or after the last one was complete."""
@@ -97,7 +103,8 @@ class BuildState:
 
     def journal(self, slot: Slot) -> Path:
         """Where a shard's journal lies until the build is complete."""
-        return self.work / slot.journal
+        journal: Path = self.work / slot.journal
+        return journal
 
     @cached_property
     def earlier(self) -> tuple[pa.Table, dict[str, dict[str, Any]]] | None:
@@ -116,10 +123,16 @@ class BuildState:
         attempts.settle(self.work, slot, tar, journal)
         if shards.finished(tar, journal):
             return True
-        if self.earlier is None or journal.with_name(journal.name + ".part").exists():
+        if journal.with_name(journal.name + ".part").exists():
+            return False
+        return self._was_good(slot, tar.stat().st_size if tar.exists() else None)
+
+    def _was_good(self, slot: Slot, size: int | None) -> bool:
+        """Whether an earlier build made all of the shard's clips, and its tar still has the size of then."""
+        if self.earlier is None:
             return False
         rows, entry = self._earlier_rows(slot), self.earlier[1].get(slot.name)
-        whole = entry is not None and tar.exists() and tar.stat().st_size == entry["bytes"]
+        whole = entry is not None and size == entry["bytes"]
         return whole and pc.all(pc.equal(rows["status"], "ok")).as_py() is not False
 
     def publish(self, slot: Slot, attempt: str) -> None:
@@ -141,15 +154,18 @@ class BuildState:
         tar = self.out / slot.name
         if entry is None or not tar.exists() or shards.sha256_file(tar)[0] != entry["sha256"]:
             return {}
+        return self._good_rows(slot)
+
+    def _good_rows(self, slot: Slot) -> dict[str, dict[str, Any]]:
         rows = self._earlier_rows(slot)
-        return {row["key"]: row for row in _outcomes(rows.filter(pc.equal(rows["status"], "ok")))}
+        return {row["key"]: row for row in outcomes_of(rows.filter(pc.equal(rows["status"], "ok")))}
 
     def outcomes(self, slot: Slot) -> tuple[list[dict[str, Any]], ShardFacts | None]:
         """Outcomes and facts of a finished shard."""
         if self.journal(slot).exists() or self.earlier is None:
             return shards.read_journal(self.journal(slot))
         entry = self.earlier[1].get(slot.name)
-        return _outcomes(self._earlier_rows(slot)), ShardFacts(**entry) if entry else None
+        return outcomes_of(self._earlier_rows(slot)), ShardFacts(**entry) if entry else None
 
     def _earlier_rows(self, slot: Slot) -> pa.Table:
         assert self.earlier is not None
@@ -162,8 +178,7 @@ class BuildState:
             there = self.out / folder.CLIPS_PARQUET
         if not there.exists():
             return []
-        with there.open("rb") as file:
-            olds, news = _what_is_planned(pq.read_table(file, columns=_PLAN_COLUMNS)), _what_is_planned(table)
+        olds, news = _what_is_planned(folder.read_ledger(there, _PLAN_COLUMNS)), _what_is_planned(table)
         lines = [f"clips planned: {len(olds):,} there, {len(news):,} here"]
         both = olds.keys() & news.keys()
         for words, ids in (
@@ -190,7 +205,8 @@ def _what_is_planned(table: pa.Table) -> dict[str, tuple[Any, ...]]:
     return dict(zip(ids, zip(*columns, strict=True), strict=True))
 
 
-def _outcomes(rows: pa.Table) -> list[dict[str, Any]]:
+def outcomes_of(rows: pa.Table) -> list[dict[str, Any]]:
+    """What a journal holds of each clip, from rows of a ledger."""
     return list(rows.select(["key", "path", *OUTCOME]).to_pylist())
 
 

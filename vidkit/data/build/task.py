@@ -9,7 +9,10 @@ from __future__ import annotations
 import functools
 import os
 import platform
+import shutil
+import tempfile
 import threading
+import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,9 +23,15 @@ import vidkit
 from vidkit.data import dataset as folder
 from vidkit.data.build import attempts
 from vidkit.data.build.clip_worker import ClipWorker
+from vidkit.data.build.lease import holder
 from vidkit.data.build.make_shard import ShardSettings, ShardWork, make_shard
-from vidkit.data.build.plan_file import PlanFile, open_plan
+from vidkit.data.build.plan_file import PLAN, PlanFile, open_plan
 from vidkit.data.build.state import BuildState, differences
+from vidkit.data.build.store_state import StoreState
+from vidkit.data.plan.layout import Slot
+from vidkit.data.shards import ShardFacts
+from vidkit.data.storage.places import StorePath, place
+from vidkit.data.storage.upload import abilities
 from vidkit.errors import BuildError
 
 
@@ -75,26 +84,38 @@ def run_task(task: ShardTask, tools: Tools) -> Made:
     """
     opened = _opened(task)
     state, slot = opened.state, opened.plan.planned[task.number]
+    if isinstance(state, StoreState):  # made here, and published from here
+        with tempfile.TemporaryDirectory(prefix="vidkit-shard-") as scratch:
+            tar, journal = Path(scratch) / Path(slot.name).name, Path(scratch) / slot.journal
+            facts = _make(task, tools, opened, slot, tar, journal)
+            state.publish_made(slot, tar if facts else None, journal)
+        return Made(number=task.number)
     tar, journal = state.out / slot.name, state.journal(slot)
     if tools.attempt:
         tar, journal = attempts.scratch(state.work, slot, tools.attempt)
     attempts.take_over(state.work, slot, tar, journal)
-    make_shard(
+    _make(task, tools, opened, slot, tar, journal)
+    return Made(number=task.number, attempt=tools.attempt)
+
+
+def _make(
+    task: ShardTask, tools: Tools, opened: _Opened, slot: Slot, tar: Path, journal: Path
+) -> ShardFacts | None:
+    return make_shard(
         ShardWork(
             rows=opened.plan.rows(slot),  # read when a shard's turn comes: memory does not grow with the plan
             split=slot.split,
             tar=tar,
             journal=journal,
             settings=task.settings,
-            kept=state.kept(slot),
-            stored=state.out / slot.name,
+            kept=opened.state.kept(slot),
+            stored=opened.state.out / slot.name,
         ),
         tools.on_clip,
         tools.on_found,
         tools.should_stop,
         tools.worker,
     )
-    return Made(number=task.number, attempt=tools.attempt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +129,11 @@ _opening = threading.Lock()
 
 def _opened(task: ShardTask) -> _Opened:
     """The build that a task is of, opened and checked before a worker's first shard of it."""
-    state = BuildState(Path(task.out))
+    out = place(task.out)
+    if isinstance(out, StorePath):
+        with _opening:
+            return _open_in_store(os.getpid(), out, _holder(out), task.settings.transcoder)
+    state = BuildState(out)
     try:
         found = state.plan.stat()
     except FileNotFoundError:
@@ -126,6 +151,27 @@ def _open(out: str, version: tuple[int, ...], transcoder: str) -> _Opened:
     state = BuildState(Path(out))
     _must_make_the_same(folder.read_facts(state.out), transcoder)
     return _Opened(state, open_plan(state.plan))
+
+
+def _holder(out: StorePath) -> str:
+    """Tells a build in a store from one that was there before."""
+    found = holder(out / folder.BUILD_STATE)
+    if found is None:
+        raise BuildError(
+            f"{_here()} sees no build at work in {out}", hint="run the same command again; what is done is kept"
+        )
+    return found
+
+
+@functools.lru_cache(maxsize=1)
+def _open_in_store(process: int, out: StorePath, holder: str, transcoder: str) -> _Opened:
+    """The plan is copied once for each process and build."""
+    _must_make_the_same(folder.read_facts(out), transcoder)
+    scratch = Path(tempfile.mkdtemp(prefix="vidkit-plan-"))
+    state = StoreState(out, abilities(out / folder.BUILD_STATE), scratch)
+    weakref.finalize(state, shutil.rmtree, scratch, ignore_errors=True)
+    state.plan.download(scratch / PLAN)
+    return _Opened(state, open_plan(scratch / PLAN))
 
 
 def _must_make_the_same(facts: Mapping[str, Any], transcoder: str) -> None:

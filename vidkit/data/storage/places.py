@@ -16,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from vidkit.data.storage import stores
@@ -87,10 +88,10 @@ class StorePath:
     def size(self) -> int | None:
         """Bytes of the object; None: there is none."""
         try:
+            if self.protocol in stores.S3:  # fsspec would list, too, where there is none
+                return int(stores.s3(self, "head_object")["ContentLength"])
             found = stores.asked(self, "info", self.key)
-        except FileNotFoundError as error:
-            if error.strerror == stores.NO_BUCKET:
-                raise
+        except FileNotFoundError:
             return None
         return None if found.get("type") == "directory" or found.get("size") is None else int(found["size"])
 
@@ -102,7 +103,13 @@ class StorePath:
 
     def read_bytes(self) -> bytes:
         """All of the object."""
-        data: bytes = stores.asked(self, "cat_file", self.key)
+        how = {"start": 0} if self.protocol in stores.S3 else {}  # fsspec would ask for the size first
+        try:
+            data: bytes = stores.asked(self, "cat_file", self.key, **how)
+        except OSError as error:
+            if error.errno == errno.ERANGE:  # it is empty
+                return b""
+            raise
         return data
 
     def read_text(self, encoding: str = "utf-8") -> str:
@@ -122,13 +129,13 @@ class StorePath:
             raise OSError(errno.EOPNOTSUPP, "the server does not serve parts of files (HTTP Range)", str(self))
         return data
 
-    def blocks(self, block: int = BLOCK) -> Generator[bytes, None, None]:
+    def blocks(self) -> Generator[bytes, None, None]:
         """The object in order, one request a block."""
         size = self.size()
         if size is None:
             raise FileNotFoundError(errno.ENOENT, "not there", str(self))
-        for start in range(0, size, block):
-            data = self.read_range(start, min(block, size - start))
+        for start in range(0, size, BLOCK):
+            data = self.read_range(start, min(BLOCK, size - start))
             if not data:
                 raise OSError(errno.EIO, f"the store gave {start:,} of {size:,} bytes", str(self))
             yield data
@@ -157,11 +164,23 @@ class StorePath:
         """Itself: an address is always whole."""
         return self
 
+    def children(self) -> list[str]:
+        """Names of objects and folders right in this folder."""
+        try:
+            found = stores.asked(self, "ls", self.key, detail=False)
+        except FileNotFoundError as error:
+            if error.strerror == stores.NO_BUCKET:
+                raise
+            return []
+        names = (key.rstrip("/").rpartition("/")[2] for key in found if key.strip("/") != self.key.strip("/"))
+        return sorted(names)
+
     def names(self) -> dict[str, int]:
         """Objects below this folder, at any depth: name relative to it -> bytes."""
-        found = stores.asked(self, "find", self.key, detail=True)
+        found: dict[str, Any] = stores.asked(self, "find", self.key, detail=True)
         start = len(self.key) + 1
-        return {key[start:]: int(info["size"] or 0) for key, info in found.items() if len(key) > start}
+        sizes = {key.lstrip("/")[start:]: int(info["size"] or 0) for key, info in found.items()}
+        return {name: size for name, size in sizes.items() if name}
 
     def sizes(self, names: Iterable[str]) -> dict[str, int | None]:
         """Bytes of objects in this folder, asked for in parallel; None: there is none of that name."""
@@ -181,6 +200,13 @@ def is_address(text: str) -> bool:
     """
     found = _ADDRESS.match(text)
     return found is not None and found[1].lower() not in ("file", "local")
+
+
+def address_of(where: Place) -> str:
+    """What `place` makes the same place of, in another process, too. It may hold secrets."""
+    if isinstance(where, StorePath):
+        return where.address + (f"?{where.query}" if where.query else "")
+    return os.fspath(where)
 
 
 @contextlib.contextmanager

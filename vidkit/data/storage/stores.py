@@ -24,11 +24,22 @@ T = TypeVar("T")
 
 log = logging.getLogger("vidkit.data")
 
+#: Protocols of S3.
+S3 = ("s3", "s3a")
+
 #: Seconds before each further try; half of it at random, so that many readers do not come back at once.
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 #: HTTP answers that pass.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+#: What S3 says of a busy store, of two who write one object at a time, and of bytes that were damaged on the way.
+_PASSING_CODES = frozenset(
+    {
+        *("SlowDown", "RequestTimeout", "OperationAborted", "ConditionalRequestConflict"),
+        *("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"),
+    }
+)
 
 #: Errors of connections, by name: their libraries are not loaded to know them.
 _CONNECTION = frozenset(
@@ -67,7 +78,7 @@ def _make(protocol: str) -> Any:
     import fsspec
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if protocol in ("s3", "s3a"):
+    if protocol in S3:
         options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 64}
     try:
         made = fsspec.filesystem(protocol, **options)
@@ -98,8 +109,28 @@ def asked(where: StorePath, method: str, *args: Any, **how: Any) -> Any:
     return retrying(functools.partial(getattr(fs, method), *args, **how), where)
 
 
-def retrying(call: Callable[[], T], where: object) -> T:
+def s3(
+    at: StorePath, method: str, again: Callable[[BaseException], bool] | None = None, **arguments: Any
+) -> dict[str, Any]:
+    """A request of S3's own, which fsspec has no words for.
+
+    Args:
+        again: see `retrying`.
+
+    Raises:
+        OSError: as `asked`.
+    """
+    bucket, _, key = at.key.partition("/")
+    call = functools.partial(file_system(at.protocol).call_s3, method, Bucket=bucket, Key=key, **arguments)
+    answer: dict[str, Any] = retrying(call, at, again)
+    return answer
+
+
+def retrying(call: Callable[[], T], where: object, again: Callable[[BaseException], bool] | None = None) -> T:
     """What `call` gives, tried again while its error is one that passes.
+
+    Args:
+        again: whether an error passes; by default `passes`.
 
     Raises:
         OSError: as `asked`.
@@ -110,7 +141,7 @@ def retrying(call: Callable[[], T], where: object) -> T:
         except ConfigError:
             raise
         except Exception as error:
-            if wait is None or not passes(error):
+            if wait is None or not (again or passes)(error):
                 raise plain(error, where, tries=len(WAITS_S) + 1 if wait is None else 1) from None
             if wait >= 2:
                 log.warning("%s: %s; trying again", where, words(error))
@@ -159,7 +190,7 @@ def passes(error: BaseException) -> bool:
     """Whether a try later may well succeed."""
     found = status(error)
     if found is not None:
-        return found in _PASSING or error_code(error) in ("SlowDown", "RequestTimeout", "OperationAborted")
+        return found in _PASSING or error_code(error) in _PASSING_CODES
     return bool(_kinds(error) & _CONNECTION)
 
 
@@ -198,7 +229,8 @@ def plain(error: BaseException, where: object, *, tries: int = 1) -> OSError:
         return PermissionError(errno.EACCES, told, str(where))
     if found == 404 or isinstance(error, FileNotFoundError):
         return FileNotFoundError(errno.ENOENT, told, str(where))
-    return OSError(errno.EIO, told, str(where))
+    numbers = {400: errno.EINVAL, 416: errno.ERANGE, 501: errno.ENOSYS}
+    return OSError(numbers.get(found or 0, errno.EIO), told, str(where))
 
 
 def hint(error: OSError) -> str:
