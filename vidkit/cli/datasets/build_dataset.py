@@ -29,7 +29,10 @@ _SOURCES = "Sources"
 _CLIPS = "Stored clips"
 _CHECKS = "Checks"
 
-_Folder = Annotated[Path | None, typer.Option(metavar="DIR", show_default=False, rich_help_panel=_SOURCES)]
+_Folder = Annotated[
+    Any,  # a Path, or an address in a store
+    typer.Option(metavar="DIR", show_default=False, parser=as_place, rich_help_panel=_SOURCES),
+]
 
 
 def run(
@@ -68,10 +71,11 @@ def run(
         ),
     ] = None,
     annotations: Annotated[
-        list[Path] | None,
+        list[Any] | None,
         typer.Option(
             metavar="DIR",
             help="Annotations that do not lie beside the videos; may be given again.",
+            parser=as_place,
             rich_help_panel=_SOURCES,
         ),
     ] = None,
@@ -273,13 +277,13 @@ def run(
     return int(bool(reasons))
 
 
-def _named_folders(pairs: Sequence[str]) -> dict[str, Path]:
+def _named_folders(pairs: Sequence[str]) -> dict[str, Place]:
     folders = {}
     for pair in pairs:
         name, _, path = pair.partition("=")
         if not name or not path:
             raise ConfigError(f"--source {pair!r} is not NAME=DIR", hint="for example --source mine=/data/mine")
-        folders[name] = Path(path)
+        folders[name] = as_place(path)
     return folders
 
 

@@ -25,6 +25,7 @@ from multiprocessing.connection import Connection
 from typing import Any, BinaryIO
 
 from vidkit.data.packed.opening import open_source
+from vidkit.data.paths import OutOfReachError
 from vidkit.data.processes import die_with
 from vidkit.errors import BuildError, ClipError, clean_message
 from vidkit.settings.encode import EncodeSettings
@@ -75,6 +76,8 @@ class ClipOutcome:
     message: str | None = None
     source_sha256: str | None = None
     source_bytes: int | None = None
+    out_of_reach: str | None = None
+    """Why the source could not be read now, which is no fault of the clip."""
 
 
 def make_clip(job: ClipJob) -> ClipOutcome:
@@ -98,6 +101,8 @@ def make_clip(job: ClipJob) -> ClipOutcome:
             clip = _transcoder(job.transcoder)(
                 source, job.settings, start_s=job.start_s, end_s=job.end_s, strict=job.strict
             )
+    except OutOfReachError as error:
+        return ClipOutcome(out_of_reach=f"{error.filename}: {error.strerror}")
     except ClipError as error:
         return ClipOutcome(error=error.code, message=error.message, source_sha256=sha256, source_bytes=size)
     return ClipOutcome(clip=clip, source_sha256=sha256, source_bytes=size)
@@ -146,10 +151,12 @@ class ClipWorker:
 
         Raises:
             Stopped: `should_stop` said so.
-            BuildError: the child cannot be started.
+            BuildError: the child cannot be started, or a store that holds the source does not answer.
         """
         fresh = self._link is None
         outcome = self._run(job)
+        if outcome.out_of_reach is not None:
+            raise unreachable(outcome.out_of_reach)
         if outcome.error == "crashed" and self._link is None and not fresh:
             # an earlier clip may have hurt the process: a clip is to blame only for a process of its own
             outcome = self._run(job)
@@ -240,6 +247,14 @@ class ClipWorker:
     def close(self) -> None:
         """Kill the child, if there is one; `run` would start another."""
         self._kill()
+
+
+def unreachable(words: str) -> BuildError:
+    """The error for a source in a store that does not answer: no clip is to blame."""
+    return BuildError(
+        f"a source cannot be read: {words}",
+        hint="see to the store or its credentials, and run the same command again; what is done is kept",
+    )
 
 
 class Stopped(Exception):  # noqa: N818 - not an error

@@ -33,7 +33,7 @@ def plan(
 
     Args:
         spec: name of a dataset ("k400", "ssv2", "tinyvirat", "composite-518", ...), or a spec file's path.
-        folders: source -> folder, such as {"kinetics": "/data/kinetics"}.
+        folders: source -> folder, such as {"kinetics": "/data/kinetics"}, or its address in a store.
         annotations: folders of annotations that do not lie beside the videos.
         options: about reading sources; by default as the command line's.
         how: `size`, `frames`, `fps`, `clips_per_shard`, `limit`, `strict_decode` and `transcoder` ("pyav" or
@@ -45,8 +45,8 @@ def plan(
     """
     request = Request(
         spec=os.fspath(spec),
-        folders={name: Path(folder) for name, folder in folders.items()},
-        annotations=tuple(Path(folder) for folder in annotations),
+        folders={name: place(folder) for name, folder in folders.items()},
+        annotations=tuple(place(folder) for folder in annotations),
         data=Path(os.devnull),  # only what is named
         options=options or SourceOptions(),
         **how,

@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from vidkit.data.packed.opening import open_source
+from vidkit.data.paths import OutOfReachError
 from vidkit.data.tables import SAMPLE
 from vidkit.errors import ClipError, clean_message
 
@@ -23,6 +24,9 @@ def read_sidecar(
         root: folder of the source.
         path: of the video in it.
         ending: what stands in the place of the video's own, such as ".moving.json".
+
+    Raises:
+        OutOfReachError: a store that holds the source does not answer.
     """
     name = str(PurePosixPath(path).with_suffix(ending))
     try:
@@ -30,6 +34,8 @@ def read_sidecar(
             text = file.read(MOST_BYTES + 1)
     except ClipError as error:
         return {}, clean_message(f"{name} is not used: {error.message}")
+    except OutOfReachError:
+        raise
     except OSError as error:
         return {}, clean_message(f"{name} is not used: {error.strerror}")
     if len(text) > MOST_BYTES:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -19,8 +18,10 @@ from vidkit.data.plan import composite, layout
 from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
 from vidkit.data.sources import READERS, Roots, SourceResult
+from vidkit.data.sources.parts.mirror import mirrored, of_store
 from vidkit.data.sources.parts.packed import Inside
 from vidkit.data.sources.parts.texts import NOT_UNDERSTOOD, not_understood
+from vidkit.data.storage.places import Place
 from vidkit.data.tables import SPLITS
 from vidkit.errors import BuildError, ConfigError
 from vidkit.settings.encode import DatasetSpec, EncodeSettings, SourceOptions, SourceSpec
@@ -41,9 +42,9 @@ class Request:
     """What was asked for on the command line; `None` leaves the spec's own setting."""
 
     spec: str | None = None
-    folders: Mapping[str, Path] = field(default_factory=dict)
-    """Source -> folder, from flags."""
-    annotations: tuple[Path, ...] = ()
+    folders: Mapping[str, Place] = field(default_factory=dict)
+    """Source -> folder, or its address in a store, from flags."""
+    annotations: tuple[Place, ...] = ()
     data: Path = Path("data")
     """Where sources are looked for that have no flag."""
     options: SourceOptions = field(default_factory=SourceOptions)
@@ -83,7 +84,7 @@ def find_folders(data: Path) -> dict[str, Path]:
     return found
 
 
-def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Path]] | None:
+def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Place]] | None:
     """The spec and the folders of its sources; None where nothing was named and nothing is there (demo).
 
     Raises:
@@ -114,10 +115,10 @@ def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Path]] | None:
             else "give folders: vidkit build-dataset " + " ".join([spec.name, *map(_flag_of, sorted(names))]),
         )
     for name, path in folders.items():
-        if not path.is_dir():
-            raise ConfigError(
-                f"--{name} {path} is no folder", hint="give the folder that holds the videos or archives"
-            )
+        with of_store(path):
+            there = path.is_dir()
+        if not there:
+            raise ConfigError(f"--{name} {path} is no folder", hint="give the folder that holds the videos or archives")
     return spec, folders
 
 
@@ -164,7 +165,7 @@ def resolve(spec: DatasetSpec, request: Request) -> DatasetSpec:
 
 def prepare(
     spec: DatasetSpec,
-    folders: Mapping[str, Path],
+    folders: Mapping[str, Place],
     request: Request,
     on_stage: Callable[[str], None] = lambda words: None,
 ) -> Prepared:
@@ -176,17 +177,19 @@ def prepare(
     """
     spec = resolve(spec, request)
     results = {}
-    for source in spec.sources:
-        if source.name not in folders:
-            continue
-        on_stage(f"reading {source.name} from {folders[source.name]}")
-        roots = Roots(
-            folder=folders[source.name],
-            annotations=request.annotations,
-            kinetics=folders.get("kinetics"),
-            inside=request.inside,
-        )
-        results[source.name] = READERS[source.kind](source, roots, request.options)
+    with mirrored({**folders, **_annotations(request)}) as mirror:
+        at = mirror.folders
+        for source in spec.sources:
+            if source.name not in folders:
+                continue
+            on_stage(f"reading {source.name} from {folders[source.name]}")
+            roots = Roots(
+                folder=at[source.name],
+                annotations=tuple(at[name] for name in _annotations(request)),
+                kinetics=at.get("kinetics"),
+                inside=request.inside,
+            )
+            results[source.name] = READERS[source.kind](source, roots, request.options)
     _name_unread(list(results.values()))
     on_stage("merging")
     try:
@@ -206,9 +209,14 @@ def prepare(
         spec=spec,
         plan=plan,
         table=table,
-        roots={name: os.fspath(root) for name, root in plan.roots.items()},
+        roots={name: mirror.root(root) for name, root in plan.roots.items()},
         settings=_settings(spec, request, plan),
     )
+
+
+def _annotations(request: Request) -> dict[str, Place]:
+    """By names that no source has."""
+    return {f"annotations {number}": path for number, path in enumerate(request.annotations)}
 
 
 def _name_unread(results: list[SourceResult]) -> None:

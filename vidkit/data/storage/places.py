@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePath
-from typing import Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 
 from vidkit.data.storage import stores
@@ -48,6 +48,23 @@ class StorePath:
     address: str = field(repr=False)
     query: str = field(default="", repr=False)
     """Behind every address of a web server, such as a signature."""
+
+    @classmethod
+    def of(cls, text: str) -> StorePath:
+        """Of a text that `is_address`.
+
+        Raises:
+            ConfigError: an address without a bucket or host.
+        """
+        protocol, _, rest = text.partition("://")
+        query = ""
+        if protocol.lower() in ("http", "https"):
+            rest, _, query = rest.partition("?")
+        rest = rest.rstrip("/")
+        found = cls(f"{protocol.lower()}://{rest}", query)
+        if not rest or rest.startswith("/"):
+            raise ConfigError(f"{found} names no bucket and no host", hint="an address is like s3://bucket/folder")
+        return found
 
     def __str__(self) -> str:
         protocol, _, rest = self.address.partition("://")
@@ -95,6 +112,10 @@ class StorePath:
             return None
         return None if found.get("type") == "directory" or found.get("size") is None else int(found["size"])
 
+    def is_dir(self) -> bool:
+        """Whether anything lies below; of a web server, which lists nothing, always."""
+        return not self.listed or bool(self.children())
+
     def is_file(self) -> bool:
         """Whether there is an object of this name."""
         return self.size() is not None
@@ -141,24 +162,39 @@ class StorePath:
             yield data
 
     def download(self, to: Path) -> None:
-        """Copy the object into a file, a few blocks at a time.
+        """Copy the object into a file.
 
         Raises:
             OSError: also where the file cannot be written.
         """
-        size = self.size()
-        if size is None:
-            raise FileNotFoundError(errno.ENOENT, "not there", str(self))
-        with to.open("wb") as file, ThreadPoolExecutor(_BLOCKS) as pool:
+        with to.open("wb") as file:
+            self.download_into(file)
 
-            def copy(start: int) -> None:
-                data = self.read_range(start, min(BLOCK, size - start))
-                if len(data) != min(BLOCK, size - start):
-                    raise OSError(errno.EIO, f"the store gave fewer than {size:,} bytes", str(self))
-                os.pwrite(file.fileno(), data, start)
+    def download_into(self, file: IO[bytes], limit: int | None = None) -> int:
+        """Copy the object into an open file, from its beginning: small ones by one request, others a few blocks at
+        a time. Returns its size; one above `limit` is not copied.
+        """
+        try:
+            first = self.read_range(0, BLOCK)
+        except OSError as error:
+            if error.errno == errno.ERANGE:  # it is empty
+                return 0
+            raise
+        os.pwrite(file.fileno(), first, 0)
+        size = len(first) if len(first) < BLOCK else self.size() or 0
+        if limit is not None and size > limit:
+            return size
 
-            for _ in pool.map(copy, range(0, size, BLOCK)):
+        def copy(start: int) -> None:
+            data = self.read_range(start, min(BLOCK, size - start))
+            if len(data) != min(BLOCK, size - start):
+                raise OSError(errno.EIO, f"the store gave fewer than {size:,} bytes", str(self))
+            os.pwrite(file.fileno(), data, start)
+
+        with ThreadPoolExecutor(_BLOCKS) as pool:
+            for _ in pool.map(copy, range(BLOCK, size, BLOCK)):
                 pass
+        return size
 
     def resolve(self) -> StorePath:
         """Itself: an address is always whole."""
@@ -241,12 +277,4 @@ def place(path: str | os.PathLike[str]) -> Place:
         text = _FOLDED.sub(r"\1://", text, count=1)
     if not is_address(text):
         return Path(unquote(urlsplit(text).path)) if _ADDRESS.match(text) else Path(path)
-    protocol, _, rest = text.partition("://")
-    query = ""
-    if protocol.lower() in ("http", "https"):
-        rest, _, query = rest.partition("?")
-    rest = rest.rstrip("/")
-    found = StorePath(f"{protocol.lower()}://{rest}", query)
-    if not rest or rest.startswith("/"):
-        raise ConfigError(f"{found} names no bucket and no host", hint="an address is like s3://bucket/folder")
-    return found
+    return StorePath.of(text)
