@@ -34,6 +34,7 @@ class Proxy:
     change: Callable[[Asked], bytes] = lambda asked: asked.body
     after: Callable[[Asked], tuple[int, bytes] | None] = lambda asked: None
     hidden: frozenset[str] = frozenset()
+    writing: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def url(self) -> str:
@@ -68,6 +69,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             return
         body = self.proxy.change(asked)
         link = http.client.HTTPConnection("127.0.0.1", self.proxy.port, timeout=30)
+        # the server looks whether an object is there, and then writes it: others could come in between
+        self.proxy.writing.acquire()
         try:
             left_out = {"transfer-encoding", "expect"} | self.proxy.hidden
             headers = {k: v for k, v in self.headers.items() if k.lower() not in left_out}
@@ -83,6 +86,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             kept = [(k, v) for k, v in found.getheaders() if k.lower() not in ("transfer-encoding", "connection")]
             self._reply(found.status, kept, data)
         finally:
+            self.proxy.writing.release()
             link.close()
 
     def _body(self) -> bytes:

@@ -33,7 +33,7 @@ def test_plan_and_bytes_are_those_of_a_disk(store: Store, tree: Path, tmp_path: 
     assert ours.plan.matching == theirs.plan.matching
     assert ours.roots == {"lists": str(at)}
     for prepared, name in ((ours, "ours"), (theirs, "theirs")):
-        run(prepared, tmp_path / name, workers=2)
+        run(prepared, tmp_path / name)
     assert snapshot(tmp_path / "ours") == snapshot(tmp_path / "theirs")
 
 

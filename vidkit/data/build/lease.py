@@ -20,7 +20,7 @@ from typing import Any
 
 from vidkit.data.storage import stores
 from vidkit.data.storage.places import StorePath
-from vidkit.data.storage.upload import Abilities, put, remove
+from vidkit.data.storage.upload import Abilities, create, remove, send
 from vidkit.errors import BuildError
 
 OWNER = "owner.json"
@@ -62,11 +62,11 @@ class Lease:
                 if found is None or found.get("id") != self.me["id"]:
                     self._lost = _another(found or {}, self.at)
                     return
-                self._write(only_new=False)
+                send(self.at, self._told())
 
-    def _write(self, *, only_new: bool) -> None:
+    def _told(self) -> bytes:
         self._beats += 1
-        put(self.at, json.dumps({**self.me, "beats": self._beats}).encode(), self.able, only_new=only_new)
+        return json.dumps({**self.me, "beats": self._beats}).encode()
 
     def take(self) -> None:
         """Become the owner.
@@ -74,19 +74,19 @@ class Lease:
         Raises:
             BuildError: another is, and is alive.
         """
-        while True:
-            with contextlib.suppress(FileExistsError):
-                self._write(only_new=True)
-                if self.able.only_new:
-                    break
+        while not self._taken():
             found = _read(self.at)
-            if found is not None and found.get("id") == self.me["id"]:
-                time.sleep(_LOOK_S)  # two may have looked at the same time, and the second one is the owner
-                if (_read(self.at) or {}).get("id") == self.me["id"]:
-                    break
-            elif found is not None and self._is_over(found):
+            if found is not None and self._is_over(found):
                 remove(self.at)
         self._thread.start()
+
+    def _taken(self) -> bool:
+        if not create(self.at, self._told(), self.able):
+            return False
+        if self.able.only_new:
+            return True
+        time.sleep(_LOOK_S)  # another may have looked at the same time: the one who wrote last is the owner
+        return bool((_read(self.at) or {}).get("id") == self.me["id"])
 
     def _is_over(self, found: dict[str, Any]) -> bool:
         """Whether an owner is gone; waits for its lease to end where that cannot be known.

@@ -95,10 +95,8 @@ def put(to: StorePath, source: bytes | Path, able: Abilities, *, only_new: bool 
         FileExistsError: `only_new`, and there are other bytes; the text has both digests.
         OSError: it cannot be written, or arrives damaged every time.
     """
-    digest = hashlib.sha256()
-    for block in _blocks(source):
-        digest.update(block)
-    wanted = digest.hexdigest()
+    sha256 = _digest(source)
+    wanted = sha256.hex()
     damaged = False
     for _ in range(_SENT):
         if only_new and not damaged:
@@ -108,13 +106,29 @@ def put(to: StorePath, source: bytes | Path, able: Abilities, *, only_new: bool 
             if found is not None:
                 raise FileExistsError(errno.EEXIST, f"it holds sha256 {found}; new is {wanted}", str(to))
         try:
-            _send(to, source, digest.digest(), only_new=only_new and able.only_new and not damaged)
+            send(to, source, only_new=only_new and able.only_new and not damaged, sha256=sha256)
         except FileExistsError:  # another was there first, or our own answer was lost on the way
             continue
         if able.checks or sha256_of(to, able) == wanted:
             return True
         damaged = True
     raise OSError(errno.EIO, f"what arrives is not what was sent, {_SENT} times", str(to))
+
+
+def create(to: StorePath, data: bytes, able: Abilities) -> bool:
+    """Write a small object if there is none of its name, and say whether. Where the store knows no condition, two
+    who ask at the same time may both be told so.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        if not able.only_new and to.exists():
+            return False
+        send(to, data, only_new=able.only_new)
+    except FileExistsError:
+        return False
+    return True
 
 
 def sha256_of(at: StorePath, able: Abilities) -> str | None:
@@ -162,7 +176,15 @@ def abort_half_made(folder: StorePath) -> int:
     return len(uploads)
 
 
-def _send(to: StorePath, source: bytes | Path, sha256: bytes, *, only_new: bool) -> None:
+def send(to: StorePath, source: bytes | Path, *, only_new: bool = False, sha256: bytes | None = None) -> None:
+    """One upload, of which the store may or may not notice that it was damaged; see `put`.
+
+    Args:
+        only_new: the store knows the condition, and shall refuse where there is an object.
+
+    Raises:
+        FileExistsError: it does.
+    """
     if to.protocol not in S3:
         mode = "create" if only_new else "overwrite"
         if isinstance(source, bytes):
@@ -170,6 +192,7 @@ def _send(to: StorePath, source: bytes | Path, sha256: bytes, *, only_new: bool)
         else:
             stores.asked(to, "put_file", os.fspath(source), to.key, mode=mode)
         return
+    sha256 = sha256 or _digest(source)
     about = {_SHA256: sha256.hex()}
     condition: dict[str, Any] = {"IfNoneMatch": "*"} if only_new else {}
     size = len(source) if isinstance(source, bytes) else source.stat().st_size
@@ -197,6 +220,13 @@ def _abort(at: StorePath, upload: str) -> None:
         s3(at, "abort_multipart_upload", UploadId=upload)
     except OSError as error:  # the next build looks for it again
         stores.log.warning("%s: a half-made upload stays behind: %s", at, error.strerror)
+
+
+def _digest(source: bytes | Path) -> bytes:
+    digest = hashlib.sha256()
+    for block in _blocks(source):
+        digest.update(block)
+    return digest.digest()
 
 
 def _blocks(source: bytes | Path) -> Iterator[bytes]:
