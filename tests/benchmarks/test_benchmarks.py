@@ -180,3 +180,15 @@ def test_bench_step_takes_the_steps_it_compares() -> None:
     assert found["times_as_fast"]["self, all targets"]["runs"] == [1.0]
     assert len({tuple(run["losses"]) for (run,) in runs.values()}) == 3  # each decoder is another one
     assert bench_step.report(found).count("\n") == 4
+
+
+@pytest.mark.slow
+def test_bench_store(tmp_path: Path) -> None:
+    pytest.importorskip("s3fs")
+    found, printed = run("bench_store", tmp_path)
+    read = found["read"]
+    assert {run["clips"] for runs in read["runs"].values() for run in runs} == {read["clips"]}
+    ranges, stream = (read["medians"][name] for name in ("store, by ranges", "store, webdataset streams"))
+    assert read["kb_of_a_clip"] <= ranges["kb_per_clip"] < stream["kb_per_clip"]
+    assert set(found["build"]["medians"]) == {"disk", "store"}
+    assert "webdataset" in printed

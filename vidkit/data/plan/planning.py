@@ -118,7 +118,9 @@ def choose_spec(request: Request) -> tuple[DatasetSpec, dict[str, Place]] | None
         with of_store(path):
             there = path.is_dir()
         if not there:
-            raise ConfigError(f"--{name} {path} is no folder", hint="give the folder that holds the videos or archives")
+            raise ConfigError(
+                f"--{name} {path} is no folder", hint="give the folder that holds the videos or archives"
+            )
     return spec, folders
 
 

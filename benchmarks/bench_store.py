@@ -1,0 +1,323 @@
+"""Object stores: building to one against to a disk; reading clips from one by ranges against reading them from a
+disk and against webdataset's streaming of whole shards.
+
+The store is `moto_server` on this machine, which speaks as S3 does and is written in Python: it is slower than a
+real one, and every upload to it is read back, as it does not compare checksums. A relay counts the bytes; a second
+one makes each request 20 ms longer, as a store in the same region does. Both sides decode the same 16 frames a clip
+with two workers, in batches of 8; the streaming side has webdataset's usual buffer of 1,000 clips to shuffle.
+
+    python -m benchmarks.bench_store            # about ten minutes on two quiet cores
+    python -m benchmarks.bench_store --quick    # does it work at all
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from benchmarks import common
+from benchmarks.bench_loader import JOBS, busy_s, cpu_s, make_source
+from benchmarks.relay import Relay, relay
+
+WORKERS, BATCH, FRAMES, STRIDE = 2, 8, 16, 4
+BUCKET = "bench"
+DELAY_S = 0.02
+
+DISK, RANGES, CACHED, STREAM = "disk", "store, by ranges", "store, kept on a disk", "store, webdataset streams"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """A dataset, on a disk and in the store."""
+
+    folder: Path
+    name: str
+    clips: int
+    shards: list[str]
+    bytes: int
+
+
+@contextlib.contextmanager
+def server() -> Iterator[int]:
+    """The port of an S3 server of our own."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    command = [*common.program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=1).close()
+                break
+            except OSError:
+                time.sleep(0.1)
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def point(port: int) -> None:
+    """From now on S3 is there."""
+    from vidkit.data.storage import stores
+
+    os.environ |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    os.environ |= {"AWS_ACCESS_KEY_ID": "bench", "AWS_SECRET_ACCESS_KEY": "bench"}
+    stores._MADE.clear()
+
+
+# --- building ------------------------------------------------------------------------------------
+
+
+def plan(source: Path, per_shard: int) -> Any:
+    from vidkit.data.manifests import load_spec
+    from vidkit.data.plan.planning import Request, prepare
+    from vidkit.settings.encode import DatasetSpec, SourceSpec
+
+    spec = DatasetSpec(
+        name="bench",
+        title="bench",
+        sources=(SourceSpec(name="clips", kind="folders"),),
+        encode=load_spec(JOBS["64"].spec).encode,
+        clips_per_shard=per_shard,
+    )
+    return prepare(spec, {"clips": source}, Request())
+
+
+def build(prepared: Any, out: Any) -> float:
+    """Seconds."""
+    from vidkit.data.build.planned import build as build_dataset
+
+    started = time.perf_counter()
+    build_dataset(prepared, out, workers=WORKERS, quiet=True)
+    return time.perf_counter() - started
+
+
+def builds(source: Path, work: Path, clips: int, rounds: int) -> dict[str, Any]:
+    prepared = plan(source, max(1, clips // 4))
+    numbers = count()
+
+    def to_disk(turn: int) -> dict[str, Any]:
+        out = work / f"built-{next(numbers)}"
+        seconds = build(prepared, out)
+        shutil.rmtree(out)
+        return {"seconds": round(seconds, 4), "clips_per_s": round(clips / seconds, 3)}
+
+    def to_store(turn: int) -> dict[str, Any]:
+        seconds = build(prepared, f"s3://{BUCKET}/built-{next(numbers)}")
+        return {"seconds": round(seconds, 4), "clips_per_s": round(clips / seconds, 3)}
+
+    runs = common.take_turns({"disk": to_disk, "store": to_store}, rounds, said="build")
+    seconds = {name: [run["seconds"] for run in found] for name, found in runs.items()}
+    return {
+        "clips": clips,
+        "runs": runs,
+        "medians": {name: common.median(values) for name, values in seconds.items()},
+        "store_over_disk": common.ratios(seconds["disk"], seconds["store"]),
+    }
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def dataset(source: Path, work: Path, clips: int) -> Data:
+    from vidkit.data.dataset import open_dataset
+    from vidkit.data.storage import stores
+
+    folder = work / f"data-{clips}"
+    if not folder.exists():
+        build(plan(source, max(1, clips // 8)), folder)
+    fs = stores.file_system("s3")
+    fs.put(f"{folder}/", f"{BUCKET}/data/", recursive=True)
+    shards = open_dataset(folder).shards
+    for shard in shards:  # for those who read without credentials
+        fs.chmod(f"{BUCKET}/data/{shard['shard']}", "public-read")
+    return Data(
+        folder=folder,
+        name="data",
+        clips=clips,
+        shards=[shard["shard"] for shard in shards],
+        bytes=sum(shard["bytes"] for shard in shards),
+    )
+
+
+def loader(where: Any, **more: Any) -> Any:
+    from vidkit.data import ClipDataset, ClipLoader
+
+    clips = ClipDataset(where, "train", frames=FRAMES, stride=STRIDE, size=64, **more)
+    return ClipLoader(clips, batch_size=BATCH, workers=WORKERS)
+
+
+def stream_loader(data: Data, port: int) -> Any:
+    import torch
+
+    from vidkit.data import collate, stream
+
+    urls = [f"http://127.0.0.1:{port}/{BUCKET}/{data.name}/{shard}" for shard in data.shards]
+    clips = stream(urls, frames=FRAMES, stride=STRIDE, size=64)
+    return torch.utils.data.DataLoader(clips, batch_size=BATCH, num_workers=WORKERS, collate_fn=collate)
+
+
+def epoch(open_it: Callable[[], Any], through: Relay | None) -> dict[str, Any]:
+    """One epoch of a loader that is opened anew."""
+    if through is not None:
+        through.take()
+    cpu, busy, started = cpu_s(), busy_s(), time.perf_counter()
+    batches = open_it()
+    first, clips = 0.0, 0
+    for batch in batches:
+        first = first or time.perf_counter() - started
+        clips += len(batch)
+        if clips == len(batch):
+            after_first = time.perf_counter()
+    seconds = time.perf_counter() - started
+    steady = time.perf_counter() - after_first
+    cpu, busy = cpu_s() - cpu, busy_s() - busy
+    if hasattr(batches, "close"):
+        batches.close()
+    found = {
+        "clips": clips,
+        "seconds": round(seconds, 4),
+        "first_batch_s": round(first, 4),
+        "clips_per_s": round(clips / seconds, 2),
+        "clips_per_s_after_first": round((clips - BATCH) / steady, 2),
+        "cores_of_others": round(max(0.0, busy - cpu) / seconds, 2),
+    }
+    if through is not None:
+        told = through.take()
+        found |= {"kb_per_clip": round(told["bytes"] / clips / 1000, 2), "requests": told["requests"]}
+    return found
+
+
+def readers(data: Data, through: Relay | None, work: Path) -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Who reads: from a disk, or through a relay."""
+    if through is None:
+        return {DISK: lambda turn: epoch(lambda: loader(data.folder), None)}
+    at = f"s3://{BUCKET}/{data.name}"
+    kept = work / f"kept-{through.port}"
+
+    def ours(turn: int, **more: Any) -> dict[str, Any]:
+        point(through.port)
+        return epoch(lambda: loader(at, **more), through)
+
+    ours(-1, disk_cache=kept)  # the first epoch fills it
+    return {
+        RANGES: ours,
+        CACHED: lambda turn: ours(turn, disk_cache=kept),
+        STREAM: lambda turn: epoch(lambda: stream_loader(data, through.port), through),
+    }
+
+
+def reading(data: Data, port: int, work: Path, rounds: int) -> dict[str, Any]:
+    with relay(port) as near, relay(port, DELAY_S) as far:
+        contenders = readers(data, None, work)
+        for words, through in (("", near), (f", {1000 * DELAY_S:g} ms away", far)):
+            contenders |= {name + words: run for name, run in readers(data, through, work).items()}
+        runs = common.take_turns(contenders, rounds, said="read")
+    names = (
+        "clips_per_s",
+        "clips_per_s_after_first",
+        "first_batch_s",
+        "kb_per_clip",
+        "requests",
+        "cores_of_others",
+    )
+    medians = {
+        name: {what: common.median([run[what] for run in found]) for what in names if what in found[0]}
+        for name, found in runs.items()
+    }
+
+    def over(a: str, b: str) -> dict[str, Any]:
+        return common.ratios([run["clips_per_s"] for run in runs[a]], [run["clips_per_s"] for run in runs[b]])
+
+    others = [run["cores_of_others"] for found in runs.values() for run in found]
+    return {
+        "clips": data.clips,
+        "cores_of_others": common.median(others),
+        "kb_of_a_clip": round(_clip_bytes(data) / 1000, 2),
+        "shards": len(data.shards),
+        "shard_bytes": data.bytes,
+        "runs": runs,
+        "medians": medians,
+        "ranges_over_disk": over(RANGES, DISK),
+        "ranges_over_streaming": over(RANGES, STREAM),
+        "ranges_over_streaming_far": over(*(f"{name}, {1000 * DELAY_S:g} ms away" for name in (RANGES, STREAM))),
+    }
+
+
+def _clip_bytes(data: Data) -> float:
+    from vidkit.data.load.split import open_split
+
+    return float(open_split(data.folder, "train").nbytes.mean())
+
+
+def report(built: dict[str, Any], read: dict[str, Any]) -> str:
+    rows = [
+        (
+            name,
+            m["clips_per_s"],
+            m["first_batch_s"],
+            m.get("kb_per_clip", read["kb_of_a_clip"]),
+            m.get("requests", ""),
+        )
+        for name, m in read["medians"].items()
+    ]
+    rows_built = [(name, seconds, built["clips"] / seconds) for name, seconds in built["medians"].items()]
+    return (
+        common.table(("built to", "seconds", "clips/s"), rows_built)
+        + f"\n\nAn epoch of {read['clips']} clips of {read['kb_of_a_clip']} kB, the loader's start included:\n\n"
+        + common.table(("read from", "clips/s", "first batch, s", "kB read a clip", "requests"), rows)
+    )
+
+
+def main(
+    rounds: Annotated[int, typer.Option(min=1)] = 5,
+    quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
+    work: Annotated[
+        Path | None, typer.Option(help="Keep clips and datasets here; else in a temporary folder.")
+    ] = None,
+    results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
+) -> None:
+    import moto
+    import s3fs
+    import torch
+    import webdataset
+
+    from vidkit.data.storage import stores
+
+    torch.set_num_threads(1)
+    few, many, rounds = (4, 16, 1) if quick else (48, 480, rounds)
+    with tempfile.TemporaryDirectory() as temporary, server() as port:
+        folder = Path(work or temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        point(port)
+        stores.file_system("s3").mkdir(BUCKET)
+        sources = {}
+        for clips in (few, many):
+            sources[clips] = folder / f"source-{clips}"
+            make_source(sources[clips], clips, real=False)
+        common.warm(sources[few])
+        built = builds(sources[few], folder, few, rounds)
+        read = reading(dataset(sources[many], folder, many), port, folder, rounds)
+    print(report(built, read))
+    versions = {"moto": moto.__version__, "s3fs": s3fs.__version__, "webdataset": webdataset.__version__}
+    how = {"workers": WORKERS, "batch": BATCH, "frames": FRAMES, "stride": STRIDE, "delay_s": DELAY_S}
+    common.write_result("store", {**how, "versions": versions, "build": built, "read": read}, results)
+
+
+if __name__ == "__main__":
+    typer.run(main)
