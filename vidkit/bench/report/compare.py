@@ -13,7 +13,6 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 from vidkit.bench.report.estimates import Estimate, holm, welch
@@ -22,6 +21,7 @@ from vidkit.bench.report.significance import paired
 from vidkit.bench.rows.outcomes import NoOutcomesError, outcomes, same_clips
 from vidkit.bench.rows.schema import Row
 from vidkit.bench.rows.specs import STUDIES, Measure
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.train.runs import flat
 
@@ -102,7 +102,7 @@ class Comparison:
     """Versions, commit, machine: "torch: 2.14 in A, 2.15 in B"."""
 
 
-def compare(before: Path, after: Path) -> Comparison:
+def compare(before: Place, after: Place) -> Comparison:
     """
     Raises:
         ConfigError: no results, a damaged file, results of different datasets or studies.

@@ -7,13 +7,13 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 from vidkit.bench.report.plots import Curve, curves
 from vidkit.bench.report.results import Line, Results, cells, names
 from vidkit.bench.report.style import COLOURS, DASHES, PALETTE, Chart
 from vidkit.bench.rows.schema import Row
+from vidkit.data.storage.places import Place
 
 Part = Literal["pretrain", "finetune"]
 
@@ -86,7 +86,7 @@ def loss_plots(results: Results, of: Sequence[Line], part: Part) -> LossPlots:
     return LossPlots(charts=tuple(_plots(found, called, part, key)), missing=words)
 
 
-def _folder(results: Results, row: Row, part: Part) -> Path | None:
+def _folder(results: Results, row: Row, part: Part) -> Place | None:
     root, name = results.folders.get(row.plan.config_hash), row.runs.get(part)
     return None if root is None or name is None else root / name
 

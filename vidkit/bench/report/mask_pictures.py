@@ -14,7 +14,7 @@ from pathlib import Path
 
 from vidkit.bench.report.results import Line, Results, cells, names
 from vidkit.data.dataset import DATASET_JSON, open_dataset
-from vidkit.data.storage.places import Place
+from vidkit.data.storage.places import Place, StorePath
 from vidkit.errors import VidkitError
 from vidkit.train.runs import RunFolder
 
@@ -90,6 +90,8 @@ def _picture(results: Results, line: Line, name: str, data: Place | None) -> Pic
     """
     row = line.rows[0]
     folder = results.folders.get(row.plan.config_hash, Path())
+    if isinstance(folder, StorePath):
+        raise VidkitError("checkpoints in a store are not read; copy the results to a disk for pictures")
     checkpoint = RunFolder(folder / row.runs["pretrain"]).last
     if not checkpoint.is_file():
         raise VidkitError(f"the checkpoint {checkpoint.relative_to(folder).as_posix()} is not among the results")

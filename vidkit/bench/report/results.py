@@ -16,6 +16,7 @@ from vidkit.bench.report.rivals import Rival, rivals
 from vidkit.bench.rows.files import PLAN, RESULTS, holds_results, read_plan, read_rows
 from vidkit.bench.rows.schema import PaperFigures, Plan, Planned, Row
 from vidkit.bench.rows.specs import STUDIES, Measure, Spec
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.settings.ablation import Cell, Study
 
@@ -96,7 +97,7 @@ class Results:
     """None: a grid."""
     notes: tuple[str, ...] = ()
     """Of the plan."""
-    folders: Mapping[str, Path] = field(default_factory=dict)
+    folders: Mapping[str, Place] = field(default_factory=dict)
     """Where a row's results lie, by its config hash."""
     rivals: Mapping[str, Rival] = field(default_factory=dict)
     """By group."""
@@ -115,10 +116,10 @@ class _Data:
     name: str | None
     label_map: str
     plan: str | None
-    file: Path
+    file: Place
 
 
-def read_results(folders: Sequence[Path]) -> Results:
+def read_results(folders: Sequence[Place]) -> Results:
     """Results of one or more folders that `vidkit ablate` wrote: of a grid, or of one study.
 
     Raises:
@@ -127,7 +128,7 @@ def read_results(folders: Sequence[Path]) -> Results:
     """
     planned: dict[str, Planned] = {}
     rows: dict[str, Row] = {}
-    origin: dict[str, Path] = {}
+    origin: dict[str, Place] = {}
     data: list[_Data] = []
     plans: list[Plan] = []
     for folder in folders:
@@ -163,7 +164,7 @@ def read_results(folders: Sequence[Path]) -> Results:
     )
 
 
-def _check_row(row: Row, plan: Plan | None, path: Path, number: int) -> None:
+def _check_row(row: Row, plan: Plan | None, path: Place, number: int) -> None:
     """Raises ConfigError for a row that does not belong to the plan beside it."""
     mine = None if row.plan.arm is None else row.plan.arm.study
     if plan is None or (mine == plan.study and (mine is None or row.label_map_sha256 == plan.label_map_sha256)):
@@ -177,7 +178,7 @@ def _check_row(row: Row, plan: Plan | None, path: Path, number: int) -> None:
     )
 
 
-def _one_study(planned: Iterable[Planned], plans: Sequence[Plan], folders: Sequence[Path]) -> Study | None:
+def _one_study(planned: Iterable[Planned], plans: Sequence[Plan], folders: Sequence[Place]) -> Study | None:
     """
     Raises:
         ConfigError: a study beside a grid, another study, or the same one with other settings.
@@ -192,7 +193,7 @@ def _one_study(planned: Iterable[Planned], plans: Sequence[Plan], folders: Seque
     return next(iter(found), None)
 
 
-def _datasets(plan: Plan | None, rows: Iterable[Row], folder: Path) -> list[_Data]:
+def _datasets(plan: Plan | None, rows: Iterable[Row], folder: Place) -> list[_Data]:
     """One for each label map. A plan names the clips for all rows of its folder."""
     clips = None if plan is None else plan.plan_sha256
     maps = {row.label_map_sha256: row.dataset for row in rows if row.label_map_sha256 is not None}

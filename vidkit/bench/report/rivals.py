@@ -5,11 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from vidkit.bench.report.significance import Paired, paired
 from vidkit.bench.rows.outcomes import NoOutcomesError, Outcomes, outcomes, same_clips
 from vidkit.bench.rows.schema import Row
+from vidkit.data.storage.places import Place
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -24,7 +24,7 @@ class Rival:
     """There is no `paired`."""
 
 
-def rivals(rows: Sequence[Row], folders: Mapping[str, Path]) -> dict[str, Rival]:
+def rivals(rows: Sequence[Row], folders: Mapping[str, Place]) -> dict[str, Rival]:
     """By group, for the cells that have a top-1 accuracy; empty where there are fewer than two. Cells with the same
     mean rank in the order of their rows.
     """

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from vidkit.bench.rows import old
 from vidkit.bench.rows.schema import SCHEMA, Plan, Row
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.files import save_whole
 from vidkit.settings.plain import from_plain, to_plain
@@ -26,7 +27,7 @@ OLD_PLANS = ("ablation.json", "study.json")
 T = TypeVar("T")
 
 
-def read_rows(folder: Path) -> tuple[Row, ...]:
+def read_rows(folder: Place) -> tuple[Row, ...]:
     """The rows of results.jsonl; of a run that was made again, the last one. No file: no rows.
 
     Raises:
@@ -63,7 +64,7 @@ def write_lines(folder: Path, lines: Iterable[str]) -> None:
     save_whole(folder / RESULTS, "".join(lines))
 
 
-def read_plan(folder: Path) -> Plan | None:
+def read_plan(folder: Place) -> Plan | None:
     """None where there is no file.
 
     Raises:
@@ -82,16 +83,16 @@ def write_plan(folder: Path, plan: Plan) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
-def holds_results(folder: Path) -> bool:
+def holds_results(folder: Place) -> bool:
     """Whether runs were planned or made there."""
     return (folder / RESULTS).exists() or _plan_of(folder) is not None
 
 
-def _plan_of(folder: Path) -> Path | None:
+def _plan_of(folder: Place) -> Place | None:
     return next((folder / name for name in (PLAN, *OLD_PLANS) if (folder / name).exists()), None)
 
 
-def _text(path: Path) -> str:
+def _text(path: Place) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -102,7 +103,7 @@ def _structured(
     kind: type[T],
     text: str,
     upgrade: Callable[[Mapping[str, Any]], dict[str, Any]],
-    path: Path,
+    path: Place,
     hint: str,
     row: int | None = None,
 ) -> T:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from vidkit.bench.rows.schema import Row
+from vidkit.data.storage.places import Place, on_disk
 
 
 class NoOutcomesError(Exception):
@@ -32,7 +32,7 @@ class Outcomes:
         return f"Outcomes(right={self.right.shape})"
 
 
-def outcomes(rows: Sequence[Row], folders: Mapping[str, Path]) -> Outcomes:
+def outcomes(rows: Sequence[Row], folders: Mapping[str, Place]) -> Outcomes:
     """Of a cell's seeds.
 
     Args:
@@ -60,7 +60,7 @@ def same_clips(one: Outcomes, other: Outcomes) -> None:
         raise NoOutcomesError("their clips have different labels")
 
 
-def _of_row(row: Row, folder: Path | None) -> Outcomes:
+def _of_row(row: Row, folder: Place | None) -> Outcomes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -68,7 +68,8 @@ def _of_row(row: Row, folder: Path | None) -> Outcomes:
     if folder is None or name is None or not (folder / name).is_file():
         raise NoOutcomesError("predictions are missing")
     try:
-        table = pq.read_table(folder / name, columns=["key", "clip_id", "labels", "scores"]).combine_chunks()
+        with on_disk(folder / name) as path:
+            table = pq.read_table(path, columns=["key", "clip_id", "labels", "scores"]).combine_chunks()
         columns = {column: table[column].combine_chunks() for column in table.column_names}
         scores_NK = columns["scores"].flatten().to_numpy().reshape(table.num_rows, -1)
         label = columns["labels"].flatten().to_numpy()

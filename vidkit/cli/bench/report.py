@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidkit.cli.options import Json
+from vidkit.cli.options import Json, as_place
 from vidkit.cli.output import print_json
 from vidkit.errors import ConfigError
 
@@ -21,7 +21,10 @@ EXAMPLE = "vidkit report vidkit-ablation --html report.html --markdown report.md
 
 
 def run(
-    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Results of `vidkit ablate`.")],
+    folders: Annotated[
+        list[Any],  # a Path each, or an address
+        typer.Argument(metavar="DIR...", help="Results of `vidkit ablate`, or their addresses.", parser=as_place),
+    ],
     compare: Annotated[
         bool, typer.Option("--compare", help="Of two DIRs: what changed from the first to the second.")
     ] = False,
@@ -36,10 +39,11 @@ def run(
         ),
     ] = None,
     data: Annotated[
-        Path | None,
+        Any,
         typer.Option(
             "--data",
             metavar="DIR",
+            parser=as_place,
             help="The dataset, for the pictures of --html; by default DIR/data, as without --data in `ablate`.",
             show_default=False,
         ),
@@ -102,7 +106,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _compare(
-    folders: Sequence[Path], *, csv: Path | None, markdown: Path | None, html: Path | None, as_json: bool
+    folders: Sequence[Place], *, csv: Path | None, markdown: Path | None, html: Path | None, as_json: bool
 ) -> int:
     if len(folders) != 2:
         raise ConfigError(

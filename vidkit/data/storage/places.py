@@ -133,9 +133,9 @@ class StorePath:
             raise
         return data
 
-    def read_text(self, encoding: str = "utf-8") -> str:
+    def read_text(self, encoding: str = "utf-8", errors: str = "strict") -> str:
         """All of the object, as text."""
-        return self.read_bytes().decode(encoding)
+        return self.read_bytes().decode(encoding, errors)
 
     def read_range(self, offset: int, nbytes: int) -> bytes:
         """Bytes from `offset` on; fewer where the object ends.
