@@ -31,6 +31,7 @@ import typer
 from benchmarks import common
 from benchmarks.bench_loader import JOBS, busy_s, cpu_s, make_source
 from benchmarks.relay import Relay, relay
+from benchmarks.sources import media_folder
 
 WORKERS, BATCH, FRAMES, STRIDE = 2, 8, 16, 4
 BUCKET = "bench"
@@ -195,6 +196,7 @@ def epoch(open_it: Callable[[], Any], through: Relay | None) -> dict[str, Any]:
         "first_batch_s": round(first, 4),
         "clips_per_s": round(clips / seconds, 2),
         "clips_per_s_after_first": round((clips - BATCH) / steady, 2),
+        "cpu_ms_per_clip": round(1000 * cpu / clips, 3),
         "cores_of_others": round(max(0.0, busy - cpu) / seconds, 2),
     }
     if through is not None:
@@ -280,12 +282,15 @@ def report(built: dict[str, Any], read: dict[str, Any]) -> str:
     return (
         common.table(("built to", "seconds", "clips/s"), rows_built)
         + f"\n\nAn epoch of {read['clips']} clips of {read['kb_of_a_clip']} kB, the loader's start included:\n\n"
-        + common.table(("read from", "clips/s", "first batch, s", "kB read a clip", "requests"), rows)
+        + common.table(("read from", "clips/s", "first batch, s", "CPU ms a clip", "kB read a clip"), rows)
     )
 
 
 def main(
     rounds: Annotated[int, typer.Option(min=1)] = 5,
+    clips: Annotated[
+        int, typer.Option(help="That are read; a tenth as many are built in each round.", min=16)
+    ] = 480,
     quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
     work: Annotated[
         Path | None, typer.Option(help="Keep clips and datasets here; else in a temporary folder.")
@@ -300,16 +305,16 @@ def main(
     from vidkit.data.storage import stores
 
     torch.set_num_threads(1)
-    few, many, rounds = (4, 16, 1) if quick else (48, 480, rounds)
+    few, many, rounds = (4, 16, 1) if quick else (clips // 10, clips, rounds)
     with tempfile.TemporaryDirectory() as temporary, server() as port:
         folder = Path(work or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         point(port)
         stores.file_system("s3").mkdir(BUCKET)
         sources = {}
-        for clips in (few, many):
-            sources[clips] = folder / f"source-{clips}"
-            make_source(sources[clips], clips, real=False)
+        for number in (few, many):
+            sources[number] = folder / f"source-{number}"
+            make_source(sources[number], number, real=media_folder() is not None and not quick)
         common.warm(sources[few])
         built = builds(sources[few], folder, few, rounds)
         read = reading(dataset(sources[many], folder, many), port, folder, rounds)

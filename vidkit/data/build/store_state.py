@@ -26,7 +26,7 @@ from vidkit.data.build.state import BuildState, outcomes_of
 from vidkit.data.plan.layout import Slot
 from vidkit.data.shards import ShardFacts
 from vidkit.data.storage.places import PARALLEL, StorePath
-from vidkit.data.storage.upload import Abilities, put, remove, sha256_of
+from vidkit.data.storage.upload import Abilities, abort_half_made, put, remove, sha256_of
 from vidkit.errors import BuildError
 
 #: In the order in which a finished build publishes them.
@@ -80,6 +80,7 @@ class StoreState(BuildState):
         for name in _RECORDS:
             self._write(name, self.records / name)
         self._write(folder.DATASET_JSON, shards.json_bytes({**facts, "status": "complete"}))
+        abort_half_made(self.out)  # of nodes that were lost
         self.clear()
 
     def _write(self, name: str, source: bytes | Path) -> None:

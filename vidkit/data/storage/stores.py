@@ -30,6 +30,9 @@ S3 = ("s3", "s3a")
 #: Seconds before each further try; half of it at random, so that many readers do not come back at once.
 WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 
+#: Of its own: a user's seeds stay theirs.
+_CHANCE = random.Random()
+
 #: HTTP answers that pass.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -145,7 +148,7 @@ def retrying(call: Callable[[], T], where: object, again: Callable[[BaseExceptio
                 raise plain(error, where, tries=len(WAITS_S) + 1 if wait is None else 1) from None
             if wait >= 2:
                 log.warning("%s: %s; trying again", where, words(error))
-        time.sleep(wait * random.uniform(0.5, 1))
+        time.sleep(wait * _CHANCE.uniform(0.5, 1))
     raise AssertionError
 
 

@@ -170,7 +170,13 @@ def abort_half_made(folder: StorePath) -> int:
     listed = functools.partial(
         stores.file_system(folder.protocol).call_s3, "list_multipart_uploads", Bucket=bucket, Prefix=f"{key}/"
     )
-    uploads = stores.retrying(listed, folder).get("Uploads", [])
+    try:
+        uploads = stores.retrying(listed, folder).get("Uploads", [])
+    except OSError as error:
+        if not isinstance(error, PermissionError) and error.errno != errno.ENOSYS:
+            raise
+        stores.log.warning("%s: half-made uploads cannot be listed: %s", folder, error.strerror)
+        return 0
     for one in uploads:
         _abort(StorePath(f"{folder.protocol}://{bucket}/{one['Key']}"), one["UploadId"])
     return len(uploads)
