@@ -230,14 +230,7 @@ def reading(data: Data, port: int, work: Path, rounds: int) -> dict[str, Any]:
         for words, through in (("", near), (f", {1000 * DELAY_S:g} ms away", far)):
             contenders |= {name + words: run for name, run in readers(data, through, work).items()}
         runs = common.take_turns(contenders, rounds, said="read")
-    names = (
-        "clips_per_s",
-        "clips_per_s_after_first",
-        "first_batch_s",
-        "kb_per_clip",
-        "requests",
-        "cores_of_others",
-    )
+    names = ("clips_per_s", "clips_per_s_after_first", "first_batch_s", "cpu_ms_per_clip", "kb_per_clip")
     medians = {
         name: {what: common.median([run[what] for run in found]) for what in names if what in found[0]}
         for name, found in runs.items()
@@ -269,13 +262,7 @@ def _clip_bytes(data: Data) -> float:
 
 def report(built: dict[str, Any], read: dict[str, Any]) -> str:
     rows = [
-        (
-            name,
-            m["clips_per_s"],
-            m["first_batch_s"],
-            m.get("kb_per_clip", read["kb_of_a_clip"]),
-            m.get("requests", ""),
-        )
+        (name, m["clips_per_s"], m["first_batch_s"], m["cpu_ms_per_clip"], m.get("kb_per_clip", ""))
         for name, m in read["medians"].items()
     ]
     rows_built = [(name, seconds, built["clips"] / seconds) for name, seconds in built["medians"].items()]
