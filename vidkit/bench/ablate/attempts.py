@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 
-from vidkit.data.storage.places import Place
 from vidkit.errors import TrainingError, VidkitError
 from vidkit.settings.train import FinetuneConfig, PretrainConfig
 from vidkit.train import finetune, pretrain
@@ -19,7 +18,7 @@ from vidkit.train.runs import RunFolder, read_json
 
 def pretrained(
     config: PretrainConfig,
-    data: Place,
+    data: Path,
     folder: Path,
     failed: dict[str, str],
     *,
@@ -51,7 +50,7 @@ def pretrained(
 
 
 def finetuned(
-    config: FinetuneConfig, data: Place, folder: Path, *, init: Path, quiet: bool = False
+    config: FinetuneConfig, data: Path, folder: Path, *, init: Path, quiet: bool = False
 ) -> dict[str, Any]:
     """The summary of the fine-tuning in `folder`, as `pretrained` gives it. Raises VidkitError: it failed."""
     return finished(folder) or finetune.run(

@@ -14,7 +14,6 @@ from vidkit.bench.measure import facts
 from vidkit.bench.rows.files import holds_results, line_of, read_plan, read_rows, write_lines
 from vidkit.bench.rows.schema import Planned, Row
 from vidkit.data.build.state import lock
-from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 
 Tell = Callable[[str], None]
@@ -85,7 +84,7 @@ def check_free(out: Path, *, resume: bool, study: bool = False) -> None:
         raise ConfigError(f"{out} holds results of {theirs}, not of {ours}", hint="give another --out")
 
 
-def check_split(built: Mapping[str, Any], split: str, data: Place) -> None:
+def check_split(built: Mapping[str, Any], split: str, data: Path) -> None:
     """Before anything is trained.
 
     Args:

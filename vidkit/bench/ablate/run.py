@@ -28,7 +28,6 @@ from vidkit.bench.measure.memory import predict_peak
 from vidkit.bench.rows.files import PLAN, read_plan, write_plan
 from vidkit.bench.rows.schema import Plan, Planned, Row
 from vidkit.data.dataset import open_dataset
-from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError, VidkitError
 from vidkit.settings.ablation import MeasureConfig, MemoryConfig
 from vidkit.settings.plain import config_hash, to_plain
@@ -44,7 +43,7 @@ class Ablation:
     """What `run` does."""
 
     jobs: tuple[Job, ...]
-    data: Place | None
+    data: Path | None
     """None where nothing is trained."""
     out: Path
     split: str = "val"
@@ -111,7 +110,7 @@ def label(planned: Planned) -> str:
     return ", ".join(words)
 
 
-def _dataset_facts(data: Place | None, split: str) -> dict[str, str | None]:
+def _dataset_facts(data: Path | None, split: str) -> dict[str, str | None]:
     if data is None:
         return data_facts(None)
     built = open_dataset(data).facts
