@@ -11,6 +11,7 @@ benchmark. Sources are drawn clips like Kinetics' (340x256, 10 s, 30 frames a se
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -176,9 +177,10 @@ def cpu_s() -> float:
     total = time.process_time()
     ticks = os.sysconf("SC_CLK_TCK")
     for task in Path("/proc/self/task").iterdir():
-        for child in (task / "children").read_text().split():
-            numbers = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
-            total += (int(numbers[11]) + int(numbers[12])) / ticks
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
+            for child in (task / "children").read_text().split():
+                numbers = Path(f"/proc/{child}/stat").read_text().rsplit(")", 1)[1].split()
+                total += (int(numbers[11]) + int(numbers[12])) / ticks
     return total
 
 
