@@ -84,32 +84,39 @@ def run_task(task: ShardTask, tools: Tools) -> Made:
     """
     opened = _opened(task)
     state, slot = opened.state, opened.plan.planned[task.number]
+    rows = opened.plan.rows(slot)  # read when a shard's turn comes: memory does not grow with the plan
     if isinstance(state, StoreState):  # made here, and published from here
         with tempfile.TemporaryDirectory(prefix="vidkit-shard-") as scratch:
             tar, journal = Path(scratch) / Path(slot.name).name, Path(scratch) / slot.journal
-            facts = _make(task, tools, opened, slot, tar, journal)
+            facts = _make(task, tools, state, slot, rows, tar, journal)
             state.publish_made(slot, tar if facts else None, journal)
         return Made(number=task.number)
     tar, journal = state.out / slot.name, state.journal(slot)
     if tools.attempt:
         tar, journal = attempts.scratch(state.work, slot, tools.attempt)
     attempts.take_over(state.work, slot, tar, journal)
-    _make(task, tools, opened, slot, tar, journal)
+    _make(task, tools, state, slot, rows, tar, journal)
     return Made(number=task.number, attempt=tools.attempt)
 
 
 def _make(
-    task: ShardTask, tools: Tools, opened: _Opened, slot: Slot, tar: Path, journal: Path
+    task: ShardTask,
+    tools: Tools,
+    state: BuildState,
+    slot: Slot,
+    rows: list[dict[str, Any]],
+    tar: Path,
+    journal: Path,
 ) -> ShardFacts | None:
     return make_shard(
         ShardWork(
-            rows=opened.plan.rows(slot),  # read when a shard's turn comes: memory does not grow with the plan
+            rows=rows,
             split=slot.split,
             tar=tar,
             journal=journal,
             settings=task.settings,
-            kept=opened.state.kept(slot),
-            stored=opened.state.out / slot.name,
+            kept=state.kept(slot),
+            stored=state.out / slot.name,
         ),
         tools.on_clip,
         tools.on_found,
