@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -174,7 +175,8 @@ def contender(loader: Any, use: Callable[[Any], int], epochs: int = 1) -> Callab
 
 def cpu_s() -> float:
     """Processor time of this process and its workers so far; workers that wait take none."""
-    total = time.process_time()
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    total = time.process_time() + ended.ru_utime + ended.ru_stime
     ticks = os.sysconf("SC_CLK_TCK")
     for task in Path("/proc/self/task").iterdir():
         with contextlib.suppress(FileNotFoundError):  # a thread that has ended meanwhile
