@@ -36,6 +36,10 @@ PANELS: dict[str, dict[str, Entry]] = {
             "vidkit.cli.datasets.inspect",
             "Show what is in a dataset: counts, classes, lengths, sizes, failures.",
         ),
+        "view": Entry(
+            "vidkit.cli.datasets.view",
+            "Look at datasets and runs in a browser: clips that play, failures, marks, curves, confusions, masks.",
+        ),
         "synth": Entry(
             "vidkit.cli.datasets.synth",
             "Write generated clips in a dataset's real folder layout, with its real annotation files.",

@@ -1,0 +1,248 @@
+"""The viewer in a real browser: clips play, filters count, marks are exported, ten thousand rows scroll.
+
+With $VIDKIT_PICTURES=1 the pictures of the guide are made on the way: docs/guide/pictures/.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.view import made
+from tests.view.web import pages
+from tests.view.web.pages import until
+
+MANY = 10_000
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[Any]:
+    with pages.chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def address(seen: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A small dataset, and one of ten thousand rows."""
+    many = made.many(tmp_path_factory.mktemp("many") / "many", seen, MANY)
+    with made.served(made.shelf(seen, many)) as found:
+        yield found
+
+
+@pytest.fixture
+def page(started: Any, address: str) -> Iterator[Any]:
+    """A page that may do anything but fail."""
+    with pages.page(started, base_url=address) as (opened, faults):
+        opened.goto(f"/?token={made.TOKEN}")
+        yield opened
+        assert faults == []
+
+
+def count(page: Any, words: str, pane: int = 0) -> None:
+    """Wait until a pane says how many clips there are."""
+    page.locator(".count").nth(pane).get_by_text(words, exact=True).wait_for()
+
+
+def shot(page: Any, selector: str) -> bytes:
+    found: bytes = page.locator(selector).first.screenshot()
+    return found
+
+
+def test_a_clip_plays_when_pointed_at(page: Any) -> None:
+    page.goto("/d/0?status=ok")
+    count(page, "12 of 15 clips")
+    tile = page.locator(".tile").first
+    until(page, "document.querySelector('.tile img').naturalWidth > 0")
+    assert page.locator("video").count() == 0
+    with page.expect_response(re.compile(r"/d/0/video/\d+\.mp4")) as answered:
+        tile.hover()
+    assert answered.value.status == 206, "by a range of bytes"
+    until(page, "document.querySelector('.tile.plays video')?.currentTime > 0.2")
+    assert page.evaluate("document.querySelector('video').muted")
+    frames = []
+    for _ in range(2):
+        before = page.evaluate("document.querySelector('video').currentTime")
+        frames.append(shot(page, ".tile .picture"))
+        until(page, f"Math.abs(document.querySelector('video').currentTime - {before}) > 0.3")
+    assert frames[0] != frames[1], "the picture moves"
+    page.mouse.move(5, 5)
+    until(page, "!document.querySelector('video')")
+
+
+def test_filters_change_the_count_and_the_address(page: Any) -> None:
+    page.goto("/d/0")
+    count(page, "15 clips")
+    page.get_by_role("checkbox", name="car & cart").check()
+    count(page, "4 of 15 clips")
+    assert page.url.endswith("/d/0?class=car+%26+cart")
+    page.get_by_role("checkbox", name="val").check()
+    count(page, "1 of 15 clips")
+    page.go_back()
+    count(page, "4 of 15 clips")
+    page.reload()
+    count(page, "4 of 15 clips")
+    assert page.get_by_role("checkbox", name="car & cart").is_checked()
+    page.get_by_role("button", name="Clear", exact=True).first.click()
+    count(page, "15 clips")
+    page.get_by_placeholder("Search").fill("moov")
+    count(page, "1 of 15 clips")
+    assert page.locator(".tile .why").first.inner_text() == "truncated"
+    page.goto("/d/0?status=ok&sort=-bytes&seconds=..1")
+    count(page, "0 of 15 clips")
+    assert page.get_by_text("No clip is like this.").is_visible()
+
+
+def test_marks_are_kept_and_exported(page: Any, seen: Path, tmp_path: Path) -> None:
+    rows = {row["clip_id"]: row for row in made.rows_of(seen)}
+    page.goto("/d/0?status=ok&sort=id")
+    count(page, "12 of 15 clips")
+    page.keyboard.press("ArrowDown")
+    for key in ("1", "ArrowRight", "2", "ArrowRight", "2", "ArrowRight", "9", "9"):
+        page.keyboard.press(key)
+    assert page.locator(".tile .mark:not(:empty)").all_inner_texts() == ["1", "2", "2"]
+    assert "No mark" in page.locator("#told").inner_text()
+    page.reload()
+    count(page, "12 of 15 clips")
+    page.get_by_text("Marks", exact=False).first.click()
+    with page.expect_download() as exported:
+        page.get_by_role("button", name="Export CSV").click()
+    exported.value.save_as(tmp_path / "marks.csv")
+    with (tmp_path / "marks.csv").open(newline="", encoding="utf-8") as file:
+        found = list(csv.DictReader(file))
+    ids = sorted(clip_id for clip_id, row in rows.items() if row["status"] == "ok")[:3]
+    assert [(row["clip_id"], row["mark"]) for row in found] == list(zip(ids, "122", strict=True))
+    assert all(rows[row["clip_id"]]["class_name"] == row["class"] for row in found)
+    page.get_by_label("Show clips with mark 2").check()
+    count(page, "2 of 15 clips")
+    with page.expect_download() as exported:
+        page.get_by_role("button", name="Export exclusion list").click()
+    assert exported.value.suggested_filename == "seen-exclude.csv"
+    exported.value.save_as(tmp_path / "exclude.csv")
+    assert (tmp_path / "exclude.csv").read_text().splitlines() == ["clip_id", *ids[1:]]
+
+
+def test_ten_thousand_rows_scroll(page: Any) -> None:
+    began = time.monotonic()
+    page.goto("/d/1")
+    count(page, "10,000 clips")
+    until(page, "document.querySelector('.tile .name')?.textContent")
+    took = time.monotonic() - began
+    assert took < 3, f"{took:.2f} s until clips are there"
+    sizes = page.evaluate(
+        "(() => { const s = document.querySelector('.scroll'); return [s.scrollHeight, s.clientHeight]; })()"
+    )
+    assert sizes[0] > 20 * sizes[1]
+    for share in (0.25, 0.9, 0.5, 1.0):
+        page.evaluate(
+            f"(() => {{ const s = document.querySelector('.scroll'); s.scrollTop = {share} * s.scrollHeight; }})()"
+        )
+        until(
+            page,
+            "(() => { const s = document.querySelector('.scroll').getBoundingClientRect();"
+            " const t = [...document.querySelectorAll('.tile')].filter(t => { const r = t.getBoundingClientRect();"
+            " return r.bottom > s.top && r.top < s.bottom; });"
+            " return t.length > 5 && t.every(t => t.querySelector('.name').textContent); })()",
+        )
+        assert page.locator(".tile").count() < 300, "only what is in sight is in the page"
+    last = page.locator(f".tile[aria-posinset='{MANY}']")
+    assert last.get_attribute("aria-setsize") == str(MANY)
+    assert "mine/made/009999" in last.locator("a").get_attribute("aria-label")
+    page.keyboard.press("Home")
+    until(page, "document.activeElement.closest('.tile')?.ariaPosInSet === '1'")
+    page.keyboard.press("End")
+    until(page, f"document.activeElement.closest('.tile')?.ariaPosInSet === '{MANY}'")
+    # frames are not held up: a second of scrolling draws most of what the screen could show
+    frames = page.evaluate(
+        "new Promise(done => { const s = document.querySelector('.scroll'); let n = 0;"
+        " const began = performance.now();"
+        " const step = now => { n++; s.scrollTop -= 40;"
+        " if (now - began < 1000) requestAnimationFrame(step); else done(n); };"
+        " requestAnimationFrame(step); })"
+    )
+    assert frames > 15, f"{frames} frames in a second of scrolling"
+
+
+def test_the_page_of_a_clip(page: Any) -> None:
+    page.goto("/d/0?class=tree&status=ok")
+    count(page, "5 of 15 clips")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/clip/**")
+    assert page.get_by_text("1 of 5", exact=True).is_visible()
+    until(page, "document.getElementById('video').currentTime > 0.1")
+    page.keyboard.press(".")
+    until(page, "document.getElementById('video').paused && !document.getElementById('video').seeking")
+    frame = int(page.locator("#frame").inner_text())
+    page.keyboard.press(".")
+    until(page, f"document.getElementById('frame').value === '{(frame + 1) % made.FRAMES}'")
+    page.keyboard.press("4")
+    assert page.locator(".marking [aria-pressed=true]").inner_text() == "4"
+    assert page.locator(".fields th").count() > 25
+    page.keyboard.press("ArrowRight")
+    page.get_by_text("2 of 5", exact=True).wait_for()
+    page.keyboard.press("Escape")
+    count(page, "5 of 15 clips")
+    assert page.locator(".tile .mark:not(:empty)").inner_text() == "4"
+
+
+def test_every_page_of_a_dataset(page: Any) -> None:
+    """Each is there, named, and without a fault; on a phone nothing sticks out; the dark has its own colours."""
+    for path in ("/", "/d/0", "/d/0/counts", "/d/0/failures", "/d/0/leaks", "/d/0/about", "/d/0/clip/00000003"):
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.emulate_media(color_scheme="light")
+        page.goto(path)
+        assert page.title().endswith("vidkit")
+        assert page.locator("main").count() == 1
+        unnamed = "[...document.querySelectorAll('a, button, input, select, summary')].filter(e =>"
+        unnamed += " !(e.ariaLabel || e.textContent.trim() || e.labels?.length || e.title)).map(e => e.outerHTML)"
+        assert page.evaluate(unnamed) == [], "a screen reader has no name for these"
+        light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        page.emulate_media(color_scheme="dark")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+        page.set_viewport_size({"width": 390, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+
+
+def test_filters_on_a_phone(page: Any) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    page.goto("/d/0")
+    count(page, "15 clips")
+    assert not page.locator("#asked").is_visible()
+    page.get_by_role("button", name="Filters", exact=True).click()
+    page.get_by_role("checkbox", name="tree").check()
+    page.get_by_role("button", name="Close the filters").click()
+    count(page, "5 of 15 clips")
+    assert page.locator(".tile").first.is_visible()
+
+
+def test_side_by_side(page: Any) -> None:
+    page.goto("/side?status=failed")
+    count(page, "3 of 15 clips", 0)
+    count(page, "2,000 of 10,000 clips", 1)
+    page.goto("/side")
+    page.get_by_role("checkbox", name="class 05").check()
+    count(page, "0 of 15 clips", 0)
+    count(page, "104 of 10,000 clips", 1)
+
+
+def test_a_changed_dataset_is_said(started: Any, seen: Path, tmp_path: Path) -> None:
+    """A page that is open while its dataset is built again says so, and how to go on."""
+    root = Path(shutil.copytree(seen, tmp_path / "copy"))
+    with made.served(made.shelf(root)) as address, pages.page(started, base_url=address) as (page, faults):
+        page.goto(f"/?token={made.TOKEN}")
+        count(page, "15 clips")
+        made.rewritten(root, made.rows_of(root)[:-1])
+        page.get_by_role("checkbox", name="tree").check()
+        page.get_by_text("the dataset was changed while this page was open").wait_for()
+        page.get_by_role("link", name="Load the page again").click()
+        until(page, "!document.getElementById('trouble') || document.getElementById('trouble').hidden")
+        page.get_by_role("button", name="Clear", exact=True).first.click()
+        count(page, "14 clips")
+        assert [fault for fault in faults if "409" not in fault] == []

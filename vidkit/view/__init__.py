@@ -1,0 +1,1 @@
+"""Look at it: local pages over built datasets and runs. They change nothing."""

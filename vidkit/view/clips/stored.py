@@ -1,0 +1,96 @@
+"""The bytes of a stored clip, by its place in a shard. What the ledger says is not believed: a shard must be one of
+shards.json, lie within the dataset's folder, and be long enough.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from vidkit.data.paths import open_source
+from vidkit.data.shards import json_member, padded
+from vidkit.errors import ClipError, DatasetError
+from vidkit.view.clips.opened import Opened
+
+#: Bytes that are read at once.
+BLOCK = 1 << 18
+
+_LOOK = "restore it from a copy, or see what is wrong with `vidkit verify DIR`"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Of a clip's MP4 in a shard."""
+
+    shard: str
+    offset: int
+    nbytes: int
+
+
+def place_of(row: dict[str, Any]) -> Place | None:
+    """Of a row of the ledger; None where no clip is stored."""
+    if row["status"] != "ok" or row["offset"] is None or row["nbytes"] is None:
+        return None
+    return Place(row["shard"], row["offset"], row["nbytes"])
+
+
+def open_shard(opened: Opened, place: Place) -> BinaryIO:
+    """The shard, which holds all of the clip.
+
+    Raises:
+        DatasetError: there is no such shard, or it is too short.
+    """
+    path = opened.root / place.shard
+    if place.shard not in opened.shards:
+        raise DatasetError(f"the ledger names a shard that shards.json does not have: {place.shard!r}", hint=_LOOK)
+    try:
+        file = open_source(os.fspath(opened.root), place.shard)
+    except ClipError as error:
+        what = "the shard is not there" if error.code == "missing" else f"the shard cannot be read: {error.message}"
+        raise DatasetError(what, file=path, hint=_LOOK) from None
+    size = os.fstat(file.fileno()).st_size
+    if not 0 <= place.offset <= place.offset + place.nbytes <= size:
+        file.close()
+        raise DatasetError(
+            f"the shard has {size:,} bytes, and the ledger has a clip at {place.offset:,} to "
+            f"{place.offset + place.nbytes:,}",
+            file=path,
+            hint=_LOOK,
+        )
+    return file
+
+
+def blocks(file: BinaryIO, start: int, count: int) -> Iterator[bytes]:
+    """`count` bytes from `start` on, some at a time; the file is closed in the end."""
+    with file:
+        file.seek(start)
+        while count > 0 and (block := file.read(min(BLOCK, count))):
+            count -= len(block)
+            yield block
+
+
+def read(opened: Opened, place: Place) -> bytes:
+    """The whole clip. Raises DatasetError as `open_shard`."""
+    return b"".join(blocks(open_shard(opened, place), place.offset, place.nbytes))
+
+
+def sample_json(opened: Opened, place: Place) -> dict[str, Any]:
+    """The JSON file beside the clip, which comes after it in the shard.
+
+    Raises:
+        DatasetError: as `open_shard`, or something else lies there.
+    """
+    with open_shard(opened, place) as file:
+
+        def at(count: int, start: int) -> bytes:
+            file.seek(start)
+            return file.read(count)
+
+        try:
+            return json_member(at, place.offset + padded(place.nbytes))
+        except ValueError as error:
+            raise DatasetError(
+                f"the clip's JSON cannot be read: {error}", file=opened.root / place.shard, hint=_LOOK
+            ) from None

@@ -1,0 +1,1 @@
+"""What the pages of runs show: predictions, curves, tables of results, and what a masked autoencoder sees."""
