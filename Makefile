@@ -23,10 +23,13 @@ demo: install $(DEMO)-clips
 	$(BIN)/vidkit pretrain --data $(DEMO) --out $(DEMO)-runs/pretrain --recipe tiny --resume
 	$(BIN)/vidkit finetune --data $(DEMO) --out $(DEMO)-runs/finetune --recipe tiny --resume \
 		--init $(DEMO)-runs/pretrain/checkpoints/last.pt
-	$(BIN)/vidkit evaluate --data $(DEMO) --checkpoint $(DEMO)-runs/finetune/checkpoints/best.pt --split test
+	$(BIN)/vidkit evaluate --data $(DEMO) --checkpoint $(DEMO)-runs/finetune/checkpoints/best.pt --split test \
+		--out $(DEMO)-runs/test.parquet
 	$(BIN)/vidkit masks --data $(DEMO) --checkpoint $(DEMO)-runs/pretrain/checkpoints/last.pt --out $(DEMO)-masks.png
 	$(BIN)/vidkit fewshot --data $(DEMO) --init $(DEMO)-runs/pretrain/checkpoints/last.pt --shares 0.5,0,0.5 \
 		--way 5 --shot 5 --query 5 --learner linear --learner proto --learner simpleshot --learner otam
+	@echo
+	@echo "Look at it:  $(BIN)/vidkit view $(DEMO) $(DEMO)-runs"
 
 $(DEMO)-clips: | install
 	$(BIN)/vidkit synth demo --out $@ --clips 1200

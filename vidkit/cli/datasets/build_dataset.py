@@ -127,6 +127,16 @@ def run(
     strict_decode: Annotated[
         bool, typer.Option(help="Concealed decoding errors are failures.", rich_help_panel=_CHECKS)
     ] = False,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Leave out the clips that this list names by clip_id, one a line or as a CSV's column; "
+            "`vidkit view` exports such lists. May be given again.",
+            show_default=False,
+            rich_help_panel=_SOURCES,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Order of clips, and choice of a fraction.", min=0)] = 0,
     limit: Annotated[
         int | None,
@@ -231,6 +241,7 @@ def run(
         inside=Inside(
             scratch=Scratch(folder=scratch or scratch_folder(), limit=int(scratch_limit * 1e9)), quiet=False
         ),
+        exclude=tuple(exclude or ()),
     )
     check_transcoder(transcoder)
     workers = workers or cores()
@@ -354,6 +365,7 @@ def _finish_dry_run(prepared: Prepared, *, strict: bool, as_json: bool) -> int:
                 "reconciliation": rows,
                 "leaks": [leak_dict(leak) for leak in plan.leaks],
                 "absent": {"classes": plan.absent.classes, "notes": plan.absent.notes},
+                "excluded": None if plan.excluded is None else plan.excluded.to_plain(),
                 "settings": dict(prepared.settings),
             }
         )

@@ -34,6 +34,11 @@ def print_plan(prepared: Prepared, console: Console) -> None:
         f"[bold]plan[/bold]  {prepared.table.num_rows:,} clips, {len(names):,} classes "
         f"({plan.label_map.rule}, label map {plan.label_map.sha256[:12]})"
     )
+    if plan.excluded is not None:
+        some = escape(", ".join(plan.excluded.clip_ids[:2]))
+        console.print(f"  left out by --exclude: {len(plan.excluded.clip_ids):,} clips  [dim]e.g. {some}[/dim]")
+        if plan.excluded.doubt is not None:
+            console.print(f"  [yellow]note:[/yellow] {escape(plan.excluded.doubt)}")
     for item in unusable(prepared.table):
         what = f"{item['clips']:,} clips cannot be used: {CLIP_ERRORS[item['error']]}"
         example = f"  [dim]e.g. {escape(item['example'])}[/dim]"

@@ -36,8 +36,8 @@ def plan(
         folders: source -> folder, such as {"kinetics": "/data/kinetics"}, or its address in a store.
         annotations: folders of annotations that do not lie beside the videos.
         options: about reading sources; by default as the command line's.
-        how: `size`, `frames`, `fps`, `clips_per_shard`, `limit`, `strict_decode` and `transcoder` ("pyav" or
-            "ffmpeg"), as of `vidkit build-dataset`.
+        how: `size`, `frames`, `fps`, `clips_per_shard`, `limit`, `strict_decode`, `transcoder` ("pyav" or
+            "ffmpeg") and `exclude` (paths of lists), as of `vidkit build-dataset`.
 
     Raises:
         ConfigError: an unknown spec or source, no folder, a setting that cannot be.

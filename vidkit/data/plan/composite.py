@@ -14,6 +14,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidkit.data.plan import exclusions
+from vidkit.data.plan.exclusions import Excluded
 from vidkit.data.plan.labels import Decision, Folded, LabelMap, LabelRule, LabelSet, base_labels
 from vidkit.data.sources import SourceResult
 from vidkit.data.tables import CLIP_SCHEMA, TRIES_FIELD, Matching
@@ -71,6 +73,8 @@ class Plan:
     """Source -> annotation file -> sha256."""
     versions: Mapping[str, str | None]
     """Source -> the release that was found."""
+    excluded: Excluded | None = None
+    """None: no list was given."""
 
     def __repr__(self) -> str:
         return f"Plan({self.table.num_rows} clips, {self.label_map!r}, {len(self.leaks)} leaks)"
@@ -92,15 +96,25 @@ class Reconciled:
         return self.expected == self.found
 
 
-def merge(spec: DatasetSpec, results: Mapping[str, SourceResult], options: SourceOptions) -> Plan:
+def merge(
+    spec: DatasetSpec,
+    results: Mapping[str, SourceResult],
+    options: SourceOptions,
+    exclude: Mapping[str, tuple[Path, int]] | None = None,
+) -> Plan:
     """Merge the tables of sources (by name) under the spec's label rule.
 
     A label set's rank counts planned clips, missing ones among them, so that a copy that lacks files has the label
     map of a full one. Rows that failed otherwise have no label to trust, and count for nothing; they, too, are in
     the plan, without class id and multi-hot ids. A row that is missing keeps that error whatever its labels.
 
+    Args:
+        exclude: clips that are left out, and where that was asked for (`exclusions.read`). Label maps are made
+            before: a list moves no class's id. Leaks are looked for after: a list may take one away.
+
     Raises:
-        ConfigError: a required source is not there, or the label rule has no room for the classes.
+        ConfigError: a required source is not there, the label rule has no room for the classes, or no clip is
+            called as those that are to be left out.
     """
     for source in spec.sources:
         if source.required and source.name not in results:
@@ -120,6 +134,9 @@ def merge(spec: DatasetSpec, results: Mapping[str, SourceResult], options: Sourc
     tables = [_with_classes(name, result.table, encoded[name], rule) for name, result in present.items()]
     table = pa.concat_tables(tables, promote_options="default").combine_chunks() if tables else None
     table = PLAN_SCHEMA.empty_table() if table is None else table
+    excluded = None
+    if exclude:
+        table, excluded = exclusions.apply(table, exclude)
     return Plan(
         table=table,
         label_map=rule.label_map,
@@ -130,6 +147,7 @@ def merge(spec: DatasetSpec, results: Mapping[str, SourceResult], options: Sourc
         roots={name: result.root for name, result in present.items()},
         annotations={name: dict(result.annotations) for name, result in present.items()},
         versions={name: result.version for name, result in present.items()},
+        excluded=excluded,
     )
 
 

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import vidkit
 from vidkit.data import dataset
 from vidkit.data.manifests import load_spec
-from vidkit.data.plan import composite, layout
+from vidkit.data.plan import composite, exclusions, layout
 from vidkit.data.plan.composite import Leak, Plan
 from vidkit.data.shards import ShardFacts
 from vidkit.data.sources import READERS, Roots, SourceResult
@@ -57,6 +57,8 @@ class Request:
     transcoder: str = "pyav"
     inside: Inside = field(default_factory=Inside)
     """How archives are looked into; nothing of it decides what is built."""
+    exclude: tuple[Path, ...] = ()
+    """Lists of clips that are left out."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,6 +180,7 @@ def prepare(
         BuildError: an archive that cannot be indexed or inflated here.
     """
     spec = resolve(spec, request)
+    exclude = exclusions.read(request.exclude)
     results = {}
     with mirrored({**folders, **_annotations(request)}) as mirror:
         at = mirror.folders
@@ -195,7 +198,7 @@ def prepare(
     _name_unread(list(results.values()))
     on_stage("merging")
     try:
-        plan = composite.merge(spec, results, request.options)
+        plan = composite.merge(spec, results, request.options, exclude)
         if not plan.table.num_rows:
             raise ConfigError(
                 f"{spec.name}: no clip is planned; looked in {', '.join(str(f) for f in folders.values())}",
@@ -235,6 +238,9 @@ def refuse_doubts(prepared: Prepared) -> None:
         BuildError: with all of it.
     """
     doubts = [f"{matching.source}: {text}" for matching in prepared.plan.matching for text in matching.doubts]
+    excluded = prepared.plan.excluded
+    if excluded is not None and excluded.doubt is not None:
+        doubts.append(excluded.doubt)
     if doubts:
         listed = "".join(f"\n  - {text}" for text in doubts)
         raise BuildError(
@@ -268,6 +274,7 @@ def _settings(spec: DatasetSpec, request: Request, plan: Plan) -> dict[str, Any]
         # an option that came later stands there only where it is used: older builds go on as they were
         **{name: value for name, value in asdict(request.options).items() if name != "ids_from" or value},
         **({"sidecars": spec.sidecars} if spec.sidecars else {}),
+        **({"exclude": plan.excluded.sha256} if plan.excluded is not None else {}),
         "limit": request.limit,
         "strict_decode": request.strict_decode,
         "transcoder": request.transcoder,
@@ -333,6 +340,7 @@ def describe(prepared: Prepared, ledger: pa.Table, made: list[ShardFacts]) -> di
         "leaks": [leak_dict(leak) for leak in (*plan.leaks, *file_leaks(ledger))],
         "folded": [asdict(folded) for folded in plan.folded],
         "absent": {"classes": list(plan.absent.classes), "notes": list(plan.absent.notes)},
+        **({"excluded": plan.excluded.to_plain()} if plan.excluded is not None else {}),
     }
 
 
