@@ -107,7 +107,7 @@ def test_marks_are_kept_and_exported(page: Any, seen: Path, tmp_path: Path) -> N
     for key in ("1", "ArrowRight", "2", "ArrowRight", "2", "ArrowRight", "9", "9"):
         page.keyboard.press(key)
     assert page.locator(".tile .mark:not(:empty)").all_inner_texts() == ["1", "2", "2"]
-    assert "No mark" in page.locator("#told").inner_text()
+    assert "No mark" in page.locator("#announce").inner_text()
     page.reload()
     count(page, "12 of 15 clips")
     page.get_by_text("Marks", exact=False).first.click()

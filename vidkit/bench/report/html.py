@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from vidkit.bench.report import table as report
 from vidkit.bench.report.curves import LOSSES, LossPlots, loss_plots
@@ -18,21 +19,39 @@ from vidkit.bench.rows.specs import Measure
 _ROWS = ("cell", "seed", "top-1 %", "clips tested", "coverage", "config", "predictions", "run", "commit")
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contents:
+    """Of a page; arguments of `pages.render`."""
+
+    title: str
+    table: Table
+    notes: tuple[str, ...]
+    sections: tuple[Section, ...]
+
+
 def page(results: Results, pictures: Sequence[Picture] | None = None) -> str:
-    """The whole page.
+    """The whole page, in one file.
 
     Args:
         pictures: of masks, as `mask_pictures` draws them; None: the page has no such part.
     """
+    of = contents(results, pictures)
+    return render(of.title, of.table, of.notes, of.sections)
+
+
+def contents(results: Results, pictures: Sequence[Picture] | None = None) -> Contents:
+    """What the page holds; arguments as of `page`."""
     of = report.lines(results)
     if results.study is not None:
         figures = tuple(Figure(svg=svg(chart)) for chart in study_plots(results).values())
         sections = [Section(title="Plots", figures=figures)] if figures else []
-        return render(report.title(results), _table(of), report.notes(results, of), sections)
+        return Contents(
+            title=report.title(results), table=_table(of), notes=report.notes(results, of), sections=tuple(sections)
+        )
     curves = [loss_plots(results, of, part) for part in LOSSES] if any(line.kind == "full" for line in of) else []
     sections = [*_accuracy(of), *_curves(curves), *_masks(pictures or ()), *_rows(of)]
-    notes = [*report.notes(results, of), *_left_out(curves, pictures)]
-    return render(report.title(results), _table(of), notes, sections)
+    notes = (*report.notes(results, of), *_left_out(curves, pictures))
+    return Contents(title=report.title(results), table=_table(of), notes=notes, sections=tuple(sections))
 
 
 # --- tables --------------------------------------------------------------------------------------

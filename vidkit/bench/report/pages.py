@@ -78,7 +78,7 @@ class Section:
 
 def render(title: str, table: Table, notes: Sequence[str], sections: Sequence[Section]) -> str:
     """The whole page, as HTML that is well-formed XML too, its script apart."""
-    script = _part("page.js")
+    script = part("page.js")
     allowed = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return (
         _templates()
@@ -88,7 +88,7 @@ def render(title: str, table: Table, notes: Sequence[str], sections: Sequence[Se
             table=table,
             notes=notes,
             sections=sections,
-            style=_part("page.css"),
+            style=part("page.css"),
             script=script,
             allowed=f"sha256-{allowed}",
         )
@@ -96,8 +96,8 @@ def render(title: str, table: Table, notes: Sequence[str], sections: Sequence[Se
 
 
 @functools.cache
-def _part(name: str) -> str:
-    """A file of ours, as it is."""
+def part(name: str) -> str:
+    """A file of the templates, as it is."""
     return resources.files(__package__ or "").joinpath("templates").joinpath(name).read_text(encoding="utf-8")
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from vidkit.data.load.augment import view_box
 from vidkit.data.load.sampling import Draw, Indices, Sampling, draw, render
-from vidkit.data.media.frames import ClipReader
+from vidkit.data.media.frames import ClipReader, Source
 from vidkit.data.paths import open_source, path_to_text
 from vidkit.errors import ClipError
 
@@ -45,11 +45,17 @@ def read_views(path: Path, sampling: Sampling) -> Iterator[FileView]:
     Raises:
         ClipError: the file cannot be opened or decoded.
     """
+    name = path_to_text(path.name)
+    with open_source(str(path.parent), name, follow_symlinks=True) as file:
+        yield from views_in(file, sampling)
+
+
+def views_in(source: Source, sampling: Sampling) -> Iterator[FileView]:
+    """As `read_views`, of a file that is open, or of its bytes."""
     if sampling.training:
         raise ValueError("a file is looked at as in a test; give Sampling(training=False)")
     spatial = sampling.views[1]
-    name = path_to_text(path.name)
-    with open_source(str(path.parent), name, follow_symlinks=True) as file, ClipReader(file) as reader:
+    with ClipReader(source) as reader:
         if not len(reader):
             raise ClipError("decode-error", "the video stream shows no frame")
         # the size that a file is shown at is known once a frame is decoded; the choice of frames needs none

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from vidkit.data.tables import SPLITS
+
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
@@ -24,6 +26,8 @@ NO_CLASS = "(no class)"
 
 #: Numbers of a clip that can be bounded and sorted by: name in addresses -> column.
 NUMBERS = {"frames": "frames", "seconds": "duration_s", "bytes": "nbytes"}
+
+STATUS = ("ok", "failed", "missing")
 
 #: What words are looked for in.
 _TEXT = ("clip_id", "class_name", "group", "path", "message")
@@ -66,12 +70,12 @@ class Index:
     def __init__(self, ledger: pa.Table, rule: str) -> None:
         self.clips = ledger.num_rows
         self.facets: Mapping[str, Facet] = {
-            "split": _plain(ledger["split"]),
+            "split": _plain(ledger["split"], SPLITS),
             "class": _labels(ledger)
             if rule == "multi-hot"
             else _plain(pc.fill_null(ledger["class_name"], NO_CLASS)),
             "source": _plain(ledger["source"]),
-            "status": _plain(ledger["status"]),
+            "status": _plain(ledger["status"], STATUS),
             "error": _plain(ledger["error"]),
             "size": _plain(_sizes(ledger)),
         }
@@ -119,13 +123,13 @@ class Index:
         return self._ranks[name]
 
 
-def _plain(column: pa.ChunkedArray) -> Facet:
-    """Values in the order of their names; a clip without one is in none."""
+def _plain(column: pa.ChunkedArray, first: Sequence[str] = ()) -> Facet:
+    """Values in the order of their names, some of them first; a clip without one is in none."""
     coded = column.combine_chunks().dictionary_encode()
     coded = coded.combine_chunks() if isinstance(coded, pa.ChunkedArray) else coded
     there = coded.is_valid().to_numpy(zero_copy_only=False)
     codes = coded.indices.fill_null(0).to_numpy().astype(np.int64)
-    return _in_order(coded.dictionary.to_pylist(), np.flatnonzero(there), codes[there], len(coded))
+    return _in_order(coded.dictionary.to_pylist(), np.flatnonzero(there), codes[there], len(coded), first)
 
 
 def _labels(ledger: pa.Table) -> Facet:
@@ -140,8 +144,9 @@ def _labels(ledger: pa.Table) -> Facet:
     return _in_order(names, rows, codes, len(lists))
 
 
-def _in_order(names: Sequence[str], rows: Ints, codes: Ints, clips: int) -> Facet:
-    order = sorted(range(len(names)), key=lambda i: names[i])
+def _in_order(names: Sequence[str], rows: Ints, codes: Ints, clips: int, first: Sequence[str] = ()) -> Facet:
+    before = {name: i for i, name in enumerate(first)}
+    order = sorted(range(len(names)), key=lambda i: (before.get(names[i], len(before)), names[i]))
     place = np.empty(len(names), np.int64)
     place[order] = np.arange(len(names))
     return Facet(tuple(names[i] for i in order), rows, place[codes] if len(codes) else codes, clips)

@@ -18,7 +18,8 @@ from vidkit.view.clips import clip as one_clip
 from vidkit.view.clips import query as asking
 from vidkit.view.clips import stored, summary, thumbs
 from vidkit.view.clips.opened import Opened
-from vidkit.view.runs import masks, said
+from vidkit.view.runs import found as runs_found
+from vidkit.view.runs import said
 from vidkit.view.runs.predictions import Answers
 from vidkit.view.shelf import Shelf
 from vidkit.view.web import pages
@@ -224,7 +225,7 @@ def _clip(request: Request) -> Response:
         before=None if before is None else keys[before].as_py(),
         after=None if after is None else keys[after].as_py(),
         said=said.of_clip(request.app.state.shelf, opened, number),
-        checkpoints=masks.checkpoints(request.app.state.shelf),
+        checkpoints=runs_found.checkpoints(request.app.state.shelf),
         pane=pane(request.app.state.shelf, values["number"]),
     )
 

@@ -78,6 +78,8 @@ export class Filters {
       } else if (document.activeElement !== field) field.value = this.params.get(name) ?? "";
     }
     for (const one of this.form.querySelectorAll("[data-with]")) one.hidden = !this.params.has(one.dataset.with);
+    const page = this.form.querySelector("#pred-page");
+    if (page) page.href = `/said/${this.params.get("pred") ?? ""}`;
     const names = [...this.params.keys()].filter(name => name !== "d" && name !== "sort");
     this.form.querySelector(".reset").hidden = !names.length;
     document.body.classList.toggle("filtered", names.length > 0);

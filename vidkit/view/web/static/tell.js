@@ -1,6 +1,6 @@
 // What a screen reader should say, and what everybody should see for a moment.
 
-const room = document.getElementById("told");
+const room = document.getElementById("announce");
 let timer = 0;
 
 export function tell(words) {
