@@ -43,9 +43,10 @@ def run(
     try:
         from vidkit.view.web.serve import has_display, serve
     except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] not in ("starlette", "uvicorn"):
+        package = (error.name or "").partition(".")[0]
+        if package not in ("starlette", "uvicorn"):
             raise
-        raise ConfigError(f"{error.name} is not installed", hint='pip install "vidkit[view]"') from None
+        raise ConfigError(f"`vidkit view` needs {package}", hint='pip install "vidkit[view]"') from None
     shelf = fill(folders)
 
     def ready(address: str) -> None:

@@ -45,6 +45,7 @@ def read_views(path: Path, sampling: Sampling) -> Iterator[FileView]:
     Raises:
         ClipError: the file cannot be opened or decoded.
     """
+    _check(sampling)
     name = path_to_text(path.name)
     with open_source(str(path.parent), name, follow_symlinks=True) as file:
         yield from views_in(file, sampling)
@@ -52,8 +53,7 @@ def read_views(path: Path, sampling: Sampling) -> Iterator[FileView]:
 
 def views_in(source: Source, sampling: Sampling) -> Iterator[FileView]:
     """As `read_views`, of a file that is open, or of its bytes."""
-    if sampling.training:
-        raise ValueError("a file is looked at as in a test; give Sampling(training=False)")
+    _check(sampling)
     spatial = sampling.views[1]
     with ClipReader(source) as reader:
         if not len(reader):
@@ -66,3 +66,8 @@ def views_in(source: Source, sampling: Sampling) -> Iterator[FileView]:
             boxes = tuple(view_box(height, width, s, spatial, sampling.crop_share) for s in range(spatial))
             video = render(sampling, Draw(frames[None], (0,) * spatial, boxes, ()), pictures)
             yield FileView(video, frames)
+
+
+def _check(sampling: Sampling) -> None:
+    if sampling.training:
+        raise ValueError("a file is looked at as in a test; give Sampling(training=False)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -69,7 +70,8 @@ def serve(shelf: Shelf, port: int | None, ready: Callable[[str], None]) -> None:
             proxy_headers=False,
             timeout_graceful_shutdown=_PATIENCE,
         )
-        uvicorn.Server(settings).run(sockets=[found])
+        with contextlib.suppress(KeyboardInterrupt):  # that is how it ends
+            uvicorn.Server(settings).run(sockets=[found])
 
 
 def has_display() -> bool:
