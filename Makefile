@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo test lint regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
+.PHONY: install demo pictures test lint regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -33,6 +33,10 @@ demo: install $(DEMO)-clips
 
 $(DEMO)-clips: | install
 	$(BIN)/vidkit synth demo --out $@ --clips 1200
+
+# the guide's pictures of `vidkit view`, in docs/guide/pictures; needs a Chromium
+pictures: demo
+	VIDKIT_PICTURES="$(DEMO) $(DEMO)-runs" $(BIN)/python -m pytest -q tests/view/web/test_pictures.py
 
 # on all cores; the tests of a file share what is costly to make, so they stay together
 test: install

@@ -49,7 +49,7 @@ def chromium() -> Iterator[Any]:
 def page(started: Any, **how: Any) -> Iterator[tuple[Any, Faults]]:
     """A window of its own, with nothing kept from before."""
     context = started.new_context(viewport={"width": 1280, "height": 800}, **how)
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(30_000)
     seen, faults = context.new_page(), Faults()
     seen.on(
         "console",
@@ -61,7 +61,7 @@ def page(started: Any, **how: Any) -> Iterator[tuple[Any, Faults]]:
     context.close()
 
 
-def until(seen: Any, script: str, seconds: float = 10) -> None:
+def until(seen: Any, script: str, seconds: float = 30) -> None:
     """Wait for a JavaScript expression to hold. (The driver's own way is forbidden by the page.)"""
     last = time.monotonic() + seconds
     while not seen.evaluate(script):

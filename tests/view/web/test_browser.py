@@ -93,7 +93,8 @@ def test_filters_change_the_count_and_the_address(page: Any) -> None:
     count(page, "15 clips")
     page.get_by_placeholder("Search").fill("moov")
     count(page, "1 of 15 clips")
-    assert page.locator(".tile .why").first.inner_text() == "truncated"
+    assert page.locator(".tile .why b").first.inner_text() == "truncated"
+    assert "moov atom" in page.locator(".tile .why small").first.inner_text()
     page.goto("/d/0?status=ok&sort=-bytes&seconds=..1")
     count(page, "0 of 15 clips")
     assert page.get_by_text("No clip is like this.").is_visible()
@@ -232,6 +233,18 @@ def test_side_by_side(page: Any) -> None:
     count(page, "104 of 10,000 clips", 1)
 
 
+def test_a_link_in_a_page_elsewhere(started: Any, address: str) -> None:
+    """The printed address may be clicked in a terminal that is a page itself."""
+    link = f'<a href="{address}/d/0?split=val&token={made.TOKEN}">look</a>'
+    with pages.page(started) as (page, faults):
+        page.route("http://elsewhere.example/", lambda asked: asked.fulfill(content_type="text/html", body=link))
+        page.goto("http://elsewhere.example/")
+        page.get_by_text("look").click()
+        count(page, "5 of 15 clips")
+        assert page.url == f"{address}/d/0?split=val"
+        assert faults == []
+
+
 def test_a_changed_dataset_is_said(started: Any, seen: Path, tmp_path: Path) -> None:
     """A page that is open while its dataset is built again says so, and how to go on."""
     root = Path(shutil.copytree(seen, tmp_path / "copy"))
@@ -331,7 +344,7 @@ def test_curves_and_tables(runs_page: Any) -> None:
             break
         page.mouse.move(box["x"] + box["width"] * 0.3, box["y"] + box["height"] * step / 40)
     assert re.fullmatch(r"(adaptive|tube), epoch [\d.]+: [\d.]+", page.locator("#told").inner_text())
-    page.goto("/table/0")
+    page.goto("/table?t=0")
     assert "no <memory>" in page.locator("#results").inner_text()
     page.locator("#results thead button", has_text="mask").first.click()
     assert page.locator("#results tbody tr").first.inner_text().split()[0] == "adaptive"

@@ -113,7 +113,9 @@ def print_result(built: Built, out: Place, console: Console) -> None:
     if facts["synthetic"]:
         console.print("[yellow]synthetic: these clips are generated, not filmed[/yellow]")
     folder = escape(shlex.quote(display_path(str(out))))
-    console.print(f"next: vidkit verify {folder}   vidkit inspect {folder} --sheet sheet.png")
+    console.print(
+        f"next: vidkit verify {folder}   vidkit view {folder}   vidkit inspect {folder} --sheet sheet.png"
+    )
 
 
 def _example(built: Built, code: str) -> str:

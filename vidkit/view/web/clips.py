@@ -36,7 +36,12 @@ MOST_ROWS = 500
 MOST_KEYS = 100_000
 
 #: Columns of an answer's rows.
-COLUMNS = ("key", "clip_id", "class", "split", "status", "error", "frames", "seconds", "width", "height", "warned")
+COLUMNS = (
+    *("key", "clip_id", "class", "split", "status", "error", "message"),
+    *("frames", "seconds", "width", "height", "warned"),
+)
+#: Letters of a message in a tile; the clip's page has all of it.
+_SHORT = 90
 
 
 def overview(shelf: Shelf) -> list[dict[str, Any]]:
@@ -196,6 +201,8 @@ def _plain_rows(opened: Opened, rows: Ints, answers: Answers | None) -> list[lis
         if name == "class":
             labels = some["labels"].to_pylist()
             values = [value or ", ".join(of) for value, of in zip(values, labels, strict=True)]
+        if name == "message":
+            values = [value and value[:_SHORT] for value in values]
         columns.append(values)
     columns.append(opened.index.warned[rows].tolist())
     if answers is not None:

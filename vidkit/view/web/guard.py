@@ -10,9 +10,12 @@ from __future__ import annotations
 import hmac
 from http.cookies import CookieError, SimpleCookie
 from typing import TYPE_CHECKING
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
-from vidkit.view.web.pages import Refused
+from markupsafe import escape
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from vidkit.view.web.pages import FRESH, Refused
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -33,6 +36,14 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
+
+
+class _Onward(HTMLResponse):
+    """A page that asks for another one."""
+
+    def __init__(self, path: str) -> None:
+        words = f'<meta http-equiv="refresh" content="0;url={escape(path)}"><a href="{escape(path)}">Go on</a>'
+        super().__init__(f"<!DOCTYPE html><title>vidkit</title>{words}", headers=FRESH)
 
 
 class Guard:
@@ -59,22 +70,24 @@ class Guard:
         await self._answer(scope)(scope, receive, with_headers)
 
     def _answer(self, scope: Scope) -> ASGIApp:
-        from starlette.responses import RedirectResponse
-
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
         if _name(headers.get("host", "")) not in HOSTS:
             return Refused(421, "This server answers to 127.0.0.1 and localhost only.")
         if scope["method"] not in ("GET", "HEAD", "POST"):
             return Refused(405, "Nothing here can be changed.")
-        if headers.get("sec-fetch-site") == "cross-site":
-            return Refused(403, "A page from elsewhere asked for this.")
+        elsewhere = headers.get("sec-fetch-site") in ("cross-site", "same-site")  # the latter: another port
         asked = parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)
         given = dict(asked).get(TOKEN)
         if given is not None and self._right(given):
             rest = urlencode([(name, value) for name, value in asked if name != TOKEN])
-            there = RedirectResponse(scope["path"] + (f"?{rest}" if rest else ""), 303)
-            there.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
-            return there
+            path = quote(scope["path"]) + (f"?{rest}" if rest else "")
+            # a link that was clicked in a page elsewhere (a terminal in the browser, say): to what follows from it
+            # the browser gives no strict cookie; to what our own page asks for it does
+            onward: Response = _Onward(path) if elsewhere else RedirectResponse(path, 303, headers=FRESH)
+            onward.set_cookie(self._cookie, self._token, httponly=True, samesite="strict", path="/")
+            return onward
+        if elsewhere:
+            return Refused(403, "A page from elsewhere asked for this.")
         if not self._right(_cookies(headers.get("cookie", "")).get(self._cookie, "")):
             return Refused(403, "Open the address that `vidkit view` printed: it has the token that is needed.")
         return self._app

@@ -43,11 +43,15 @@ def overview(shelf: Shelf) -> list[dict[str, Any]]:
     kinds: list[dict[str, Any]] = []
     if shelf.tables:
         lines = [
-            {"name": shelf.names[folder], "href": f"/table/{i}", "texts": (_count(folder), _where(folder))}
+            {"name": shelf.names[folder], "href": f"/table?t={i}", "texts": (_count(folder), _where(folder))}
             for i, folder in enumerate(shelf.tables)
         ]
+        more = None
+        if len(shelf.tables) > 1:
+            every = [str(i) for i in range(len(shelf.tables))]
+            more = {"href": pages.address("/table", {"t": every}), "words": "All in one table"}
         kinds.append(
-            {"title": "Results", "columns": ("name", "runs that ended", "where"), "lines": lines, "more": None}
+            {"title": "Results", "columns": ("name", "runs that ended", "where"), "lines": lines, "more": more}
         )
     own = [one for one in found.runs(shelf).values() if one.table is None]
     if own:
@@ -142,21 +146,22 @@ def _has_masks(run: Found, config: dict[str, Any]) -> bool:
 
 
 def _table(request: Request) -> Response:
+    """One folder of results, or several of one dataset together."""
     from vidkit.bench.report import html
     from vidkit.bench.report.results import read_results
 
     shelf: Shelf = request.app.state.shelf
-    number = request.path_params["n"]
-    if number >= len(shelf.tables):
+    asked = list(dict.fromkeys(request.query_params.getlist("t")))
+    if not asked or not all(one.isdecimal() and int(one) < len(shelf.tables) for one in asked):
         raise HTTPException(404)
-    folder = shelf.tables[number]
+    folders = [shelf.tables[int(one)] for one in asked]
     with _drawing:
-        contents = html.contents(read_results([folder]))
+        contents = html.contents(read_results(folders))
     by_path = {one.path: one for one in found.runs(shelf).values()}
     files = {one.path: one for one in found.predictions(shelf).values()}
     rows = [
         {
-            "name": name,
+            "name": name if len(folders) == 1 else f"{shelf.names[folder]}: {name}",
             "runs": [
                 (part, by_path.get(folder / row.runs[part]))
                 for part in ("pretrain", "finetune")
@@ -164,11 +169,12 @@ def _table(request: Request) -> Response:
             ],
             "said": files.get(folder / row.runs.get("predictions", "")),
         }
+        for folder in folders
         for name, row in found.rows_of(folder)
     ]
-    return pages.page(
-        "table.page.html", shelf=shelf, name=shelf.names[folder], place=_where(folder), of=contents, rows=rows
-    )
+    called = ", ".join(shelf.names[folder] for folder in folders)
+    where = ", ".join(map(_where, folders))
+    return pages.page("table.page.html", shelf=shelf, name=called, place=where, of=contents, rows=rows)
 
 
 def _script_of_reports(request: Request) -> Response:
@@ -331,7 +337,7 @@ def _share(text: str) -> float:
 
 ROUTES = (
     Route("/run", _run),
-    Route("/table/{n:int}", _table),
+    Route("/table", _table),
     Route("/said/{id}", _said),
     Route("/masks", _masks),
     Route("/masks/painted", _painted),

@@ -163,14 +163,19 @@ export class Grid {
     if (stored) {
       tile.dataset.video = `${this.base}/video/${row.key}.mp4?${version}`;
       img.src = `${this.base}/thumb/${row.key}.webp?${version}`;
-    } else why.textContent = row.error ?? row.status;
+    } else {
+      const [code, words] = [document.createElement("b"), document.createElement("small")];
+      code.textContent = row.error ?? row.status;
+      words.textContent = row.message === row.error ? "" : row.message ?? "";
+      why.append(code, words);
+    }
     name.textContent = row.class || "(no class)";
     const said = row.said == null ? [] : [`${row.right ? "\u2713" : "\u2717"} ${row.said} ${Math.round(100 * row.sure)} %`];
     info.textContent = [...said, row.split, seconds(row.seconds), row.warned ? "warnings" : ""].filter(Boolean).join(" \u00b7 ");
     info.classList.toggle("wrong", row.right === false);
     const mark = this.mark(tile, row);
     link.title = row.clip_id;
-    link.setAttribute("aria-label", [name.textContent, info.textContent, stored ? "" : why.textContent, row.clip_id,
+    link.setAttribute("aria-label", [name.textContent, info.textContent, stored ? "" : row.error, row.clip_id,
       mark ? `mark ${mark}` : ""].filter(Boolean).join(", "));
   }
 
