@@ -26,7 +26,7 @@ _QUALITY = 78
 _KIND = "thumbs-1"
 
 #: Clips that are decoded at a time: the server's other answers must not wait for pictures.
-_TURNS = threading.BoundedSemaphore(max(1, (os.cpu_count() or 2) - 1) if (os.cpu_count() or 2) > 2 else 2)
+_TURNS = threading.BoundedSemaphore(max(2, (os.cpu_count() or 2) - 1))
 
 
 def cache_folder() -> Path:

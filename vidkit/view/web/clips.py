@@ -56,10 +56,19 @@ def overview(shelf: Shelf) -> list[dict[str, Any]]:
             continue
         facts = opened.facts
         names = facts["label_map"]["base_labels" if facts["label_map"]["rule"] == "multi-hot" else "classes"]
-        found.append(
-            {**line, "name": opened.name, "title": facts["title"], "counts": facts["counts"], "classes": len(names)}
-        )
+        found.append({**line, "name": called(shelf, number), "counts": facts["counts"], "classes": len(names)})
     return found
+
+
+def called(shelf: Shelf, number: int) -> str:
+    """A dataset's name; with its folder, where that is called otherwise: two may be of one spec.
+
+    Raises:
+        DatasetError: it cannot be opened.
+    """
+    watched = shelf.datasets[number]
+    name, folder = watched.now().name, shelf.names[watched.root]
+    return name if folder == name else f"{name} ({folder})"
 
 
 def opened_of(request: Request) -> Opened:
@@ -90,6 +99,7 @@ def _place(request: Request) -> dict[str, Any]:
         "shelf": request.app.state.shelf,
         "here": f"/d/{number}",
         "opened": opened,
+        "called": called(request.app.state.shelf, number),
         "number": number,
         "search": request.url.query,
         "place": display_path(str(opened.root)),
@@ -132,7 +142,7 @@ def pane(shelf: Shelf, number: int) -> dict[str, Any]:
     wide = wide[np.isfinite(wide)]
     return {
         "number": number,
-        "name": opened.name,
+        "name": called(shelf, number),
         "version": opened.version,
         "marks": opened.facts["plan_sha256"],
         "aspect": float(np.clip(np.median(wide), 0.6, 1.8)) if len(wide) else 1.0,

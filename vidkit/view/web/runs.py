@@ -21,7 +21,7 @@ from vidkit.view.runs.confusion import confusion
 from vidkit.view.runs.found import Found
 from vidkit.view.runs.masks import Painter
 from vidkit.view.shelf import Shelf
-from vidkit.view.web import pages
+from vidkit.view.web import clips, pages
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -174,7 +174,7 @@ def _table(request: Request) -> Response:
     ]
     called = ", ".join(shelf.names[folder] for folder in folders)
     where = ", ".join(map(_where, folders))
-    return pages.page("table.page.html", shelf=shelf, name=called, place=where, of=contents, rows=rows)
+    return pages.page("results.html", shelf=shelf, name=called, place=where, of=contents, rows=rows)
 
 
 def _script_of_reports(request: Request) -> Response:
@@ -217,6 +217,7 @@ def _said(request: Request) -> Response:
         "said.html",
         shelf=shelf,
         here=f"/d/{number}",
+        called=clips.called(shelf, number),
         opened=opened,
         number=number,
         place=_where(one.path),
@@ -250,6 +251,7 @@ def _masks(request: Request) -> Response:
         "masks.html",
         shelf=shelf,
         here=f"/d/{number}",
+        called=clips.called(shelf, number),
         opened=opened,
         number=number,
         place=_where(opened.root),
