@@ -306,7 +306,7 @@ def test_masks_at_any_ratio(runs_page: Any) -> None:
     page = runs_page
     page.goto("/d/0/clip/00000003")
     page.get_by_role("link", name="adaptive", exact=True).click()
-    until(page, "document.querySelectorAll('canvas').length === 5", seconds=30)
+    until(page, "document.querySelectorAll('canvas').length === 5", seconds=90)
     assert page.locator("figcaption b").all_inner_texts() == ["video", "prediction", "error", "probability", "mask"]
     words = page.locator(".model .told")
     before = words.inner_text()

@@ -73,7 +73,7 @@ def test_pictures(started: Any, address: str, scheme: str) -> None:
         page.goto("/")
         page.get_by_role("link", name="pretrain", exact=True).click()
         page.get_by_role("link", name="what it sees").click()
-        until(page, "document.querySelectorAll('canvas').length === 5", seconds=60)
+        until(page, "document.querySelectorAll('canvas').length === 5", seconds=240)
         page.get_by_role("button", name="Pause").click()
         page.locator("#time").fill("3")
         save(page, "masks")

@@ -48,8 +48,13 @@ def open_shard(opened: Opened, place: Place) -> BinaryIO:
     try:
         file = open_source(os.fspath(opened.root), place.shard)
     except ClipError as error:
-        what = "the shard is not there" if error.code == "missing" else f"the shard cannot be read: {error.message}"
-        raise DatasetError(what, file=path, hint=_LOOK) from None
+        if error.code == "unsafe-path":  # as in the part of a dataset that a study makes: its shards are links
+            what, hint = "the shard lies outside of the dataset's folder", "open the dataset that it belongs to"
+        elif error.code == "missing":
+            what, hint = "the shard is not there", _LOOK
+        else:
+            what, hint = f"the shard cannot be read: {error.message}", _LOOK
+        raise DatasetError(what, file=path, hint=hint) from None
     size = os.fstat(file.fileno()).st_size
     if not 0 <= place.offset <= place.offset + place.nbytes <= size:
         file.close()
