@@ -47,6 +47,19 @@ def test_a_changed_ledger_is_an_error(copy: Path) -> None:
     assert caught.value.file == str(copy / "clips.parquet")
 
 
+def test_the_part_that_a_study_makes(seen: Path, tmp_path: Path) -> None:
+    """Its ledger is its own, and its shards are links to those of the whole: they are where the whole is opened."""
+    from vidkit.bench.studies.parts import Part, write_part
+
+    opened = read(write_part(seen, Part(name="one", classes=("tree",)), tmp_path / "part"))
+    assert {row["class_name"] for row in opened.ledger.to_pylist()} == {"tree"}
+    place = stored.place_of(opened.row(0))
+    assert place is not None
+    with pytest.raises(DatasetError, match="lies outside") as caught:
+        stored.read(opened, place)
+    assert caught.value.hint == "open the dataset that it belongs to"
+
+
 def test_a_build_that_goes_on_is_an_error(copy: Path) -> None:
     watched = Watched(copy)
     watched.now()

@@ -64,9 +64,18 @@ def page(started: Any, **how: Any) -> Iterator[tuple[Any, Faults]]:
 def until(seen: Any, script: str, seconds: float = 30) -> None:
     """Wait for a JavaScript expression to hold. (The driver's own way is forbidden by the page.)"""
     last = time.monotonic() + seconds
-    while not seen.evaluate(script):
+    while not _holds(seen, script):
         assert time.monotonic() < last, f"not within {seconds:g} s: {script}"
         time.sleep(0.02)
+
+
+def _holds(seen: Any, script: str) -> bool:
+    try:
+        return bool(seen.evaluate(script))
+    except Exception as error:  # of the driver, which need not be there to import this
+        if "context was destroyed" not in str(error):
+            raise
+        return False  # the page gives way to another one
 
 
 def _failed(asked: Any, faults: Faults) -> None:
