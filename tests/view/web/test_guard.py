@@ -315,6 +315,16 @@ def test_errors_are_pages(seen: Path, tmp_path: Path) -> None:
         assert server.ask("/static/view.css").status == 200
 
 
+def test_a_page_without_its_package(seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lacks(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr("vidkit.view.web.clips.summary.failures", lacks)
+    with made.served(made.shelf(seen)) as address:
+        found = Server(address).ask("/d/0/failures")
+    assert (found.status, "this page needs torch, which is not installed" in found.text) == (501, True)
+
+
 def test_datasets_alone_bring_no_torch(seen: Path) -> None:
     """Every page of a dataset, answered by a process that never imports it."""
     code = f"""

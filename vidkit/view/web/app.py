@@ -39,6 +39,7 @@ def app(shelf: Shelf, token: str) -> ASGIApp:
         exception_handlers={
             VidkitError: _vidkit_error,
             ClipError: _clip_error,
+            ModuleNotFoundError: _lacking,
             HTTPException: _http_error,
         },
     )
@@ -65,6 +66,13 @@ def _vidkit_error(request: Request, error: Exception) -> Response:
 def _clip_error(request: Request, error: Exception) -> Response:
     shown = VidkitError(str(error), hint="see what else is wrong with `vidkit verify DIR`")
     return pages.trouble(shown, 422, as_json=pages.wants_json(request))
+
+
+def _lacking(request: Request, error: Exception) -> Response:
+    """Where a page needs a package that not every installation has: torch for masks, for example."""
+    package = (cast(ModuleNotFoundError, error).name or str(error)).partition(".")[0]
+    shown = VidkitError(f"this page needs {package}, which is not installed", hint="see `vidkit doctor`")
+    return pages.trouble(shown, 501, as_json=pages.wants_json(request))
 
 
 def _http_error(request: Request, error: Exception) -> Response:
