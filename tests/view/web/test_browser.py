@@ -21,6 +21,14 @@ from tests.view.web.pages import until
 
 MANY = 10_000
 
+#: Frames that are drawn in a second, while the grid scrolls up by so many pixels in each.
+FRAMES = (
+    "new Promise(done => { const s = document.querySelector('.scroll'), began = performance.now(); let n = 0;"
+    " const step = now => { n++; s.scrollTop -= %d;"
+    " if (now - began < 1000) requestAnimationFrame(step); else done(n); };"
+    " requestAnimationFrame(step); })"
+)
+
 
 @pytest.fixture(scope="module")
 def started() -> Iterator[Any]:
@@ -159,15 +167,9 @@ def test_ten_thousand_rows_scroll(page: Any) -> None:
     until(page, "document.activeElement.closest('.tile')?.ariaPosInSet === '1'")
     page.keyboard.press("End")
     until(page, f"document.activeElement.closest('.tile')?.ariaPosInSet === '{MANY}'")
-    # frames are not held up: a second of scrolling draws most of what the screen could show
-    frames = page.evaluate(
-        "new Promise(done => { const s = document.querySelector('.scroll'); let n = 0;"
-        " const began = performance.now();"
-        " const step = now => { n++; s.scrollTop -= 40;"
-        " if (now - began < 1000) requestAnimationFrame(step); else done(n); };"
-        " requestAnimationFrame(step); })"
-    )
-    assert frames > 15, f"{frames} frames in a second of scrolling"
+    # frames are not held up: beside a page that stands still, in the same second or so
+    still, scrolled = (page.evaluate(FRAMES % step) for step in (0, 40))
+    assert scrolled > still / 4, f"{scrolled} frames in a second of scrolling, {still} without"
 
 
 def test_the_page_of_a_clip(page: Any) -> None:
