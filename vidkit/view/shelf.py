@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from vidkit.data.dataset import DATASET_JSON
+from vidkit.data.dataset import DATASET_JSON, within_reach
+from vidkit.data.storage.places import Place, StorePath, place
 from vidkit.errors import ConfigError, display_path
 from vidkit.view.clips.opened import Watched
 
@@ -28,17 +30,26 @@ class Shelf:
     """Folders of results: ablations and studies."""
     predictions: tuple[Path, ...] = ()
     """Files of `vidkit evaluate --out`."""
-    names: dict[Path, str] = field(default_factory=dict)
+    names: dict[Place, str] = field(default_factory=dict)
     """What each is called on the pages."""
 
 
-def fill(paths: Sequence[Path]) -> Shelf:
+def fill(paths: Sequence[str | os.PathLike[str]]) -> Shelf:
     """
+    Args:
+        paths: folders and files, and addresses of datasets in stores.
+
     Raises:
         ConfigError: nothing there that can be looked at.
+        DatasetError: a store that does not answer.
     """
-    found: dict[str, list[Path]] = {"dataset": [], "run": [], "table": [], "predictions": []}
-    for path in paths:
+    datasets: list[Place] = []
+    found: dict[str, list[Path]] = {"run": [], "table": [], "predictions": []}
+    for given in paths:
+        path = place(given)
+        if isinstance(path, StorePath):
+            datasets += [] if path in datasets else [_in_store(path)]
+            continue
         if not path.exists():
             raise ConfigError(
                 f"there is no {display_path(os.fspath(path))}", hint="give a dataset's or a run's folder"
@@ -49,17 +60,30 @@ def fill(paths: Sequence[Path]) -> Shelf:
                 f"nothing to look at in {display_path(os.fspath(path))}: no dataset, no run, no results",
                 hint="give a folder that `vidkit build-dataset`, `pretrain`, `finetune` or `ablate` made",
             )
-        for kind, place in some:
-            if place not in found[kind]:
-                found[kind].append(place)
-    every = [place for some_places in found.values() for place in some_places]
+        for kind, one in some:
+            kept: list[Any] = datasets if kind == "dataset" else found[kind]
+            if one not in kept:
+                kept.append(one)
     return Shelf(
-        datasets=tuple(map(Watched, found["dataset"])),
+        datasets=tuple(map(Watched, datasets)),
         runs=tuple(found["run"]),
         tables=tuple(found["table"]),
         predictions=tuple(found["predictions"]),
-        names=_names(every),
+        names=_names([*datasets, *(one for some_places in found.values() for one in some_places)]),
     )
+
+
+def _in_store(path: StorePath) -> StorePath:
+    """
+    Raises:
+        ConfigError: no dataset is there; runs are looked at where they lie on a disk.
+        DatasetError: the store refuses, or does not answer.
+    """
+    with within_reach(path):
+        there = (path / DATASET_JSON).is_file()
+    if not there:
+        raise ConfigError(f"no dataset in {path}: {DATASET_JSON} is not there", hint="give a dataset's own address")
+    return path
 
 
 def _look(path: Path, deep: int) -> Iterator[tuple[str, Path]]:
@@ -90,14 +114,16 @@ def _kind(path: Path) -> str | None:
     return "run" if (path / "config.json").is_file() and (path / "checkpoints").is_dir() else None
 
 
-def _names(places: Sequence[Path]) -> dict[Path, str]:
+def _names(places: Sequence[Place]) -> dict[Place, str]:
     """The last part of each path, and as many before it as tell it from the others."""
-    parts = {place: place.resolve().parts for place in places}
-    found: dict[Path, str] = {}
-    for place, mine in parts.items():
-        others = [other for one, other in parts.items() if one != place]
+    parts = {
+        one: tuple(str(one).split("/")) if isinstance(one, StorePath) else one.resolve().parts for one in places
+    }
+    found: dict[Place, str] = {}
+    for one, mine in parts.items():
+        others = [other for another, other in parts.items() if another != one]
         count = 1
         while count < len(mine) and any(other[-count:] == mine[-count:] for other in others):
             count += 1
-        found[place] = display_path(os.path.join(*mine[-count:]))
+        found[one] = display_path("/".join(mine[-count:]))
     return found

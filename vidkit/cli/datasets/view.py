@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,9 +14,11 @@ EXAMPLE = "vidkit view vidkit-demo vidkit-demo-runs"
 
 def run(
     folders: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="DIR...", help="Datasets, runs, results of `ablate`, or folders of these.", show_default=False
+            metavar="DIR...",
+            help="Datasets or their addresses, runs, results of `ablate`, or folders of these.",
+            show_default=False,
         ),
     ],
     port: Annotated[

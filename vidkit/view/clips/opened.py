@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import hashlib
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidkit.data.dataset import CLIPS_PARQUET, DATASET_JSON, open_dataset
+from vidkit.data.dataset import CLIPS_PARQUET, DATASET_JSON, open_dataset, within_reach
+from vidkit.data.storage.places import Place, StorePath
 from vidkit.errors import DatasetError
 from vidkit.view.clips.index import Index
 
 #: Of a ledger's sha256, in addresses.
 _SHORT = 12
 
+#: Seconds for which a store is believed to hold what it held.
+_BELIEVED = 60.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
     """Records of a dataset as they were read. A dataset that is built again is another one of these."""
 
-    root: Path
+    root: Place
     facts: Mapping[str, Any]
     shards: Mapping[str, Mapping[str, Any]]
     """By name: "train/000000.tar"."""
@@ -61,7 +65,7 @@ class Opened:
         return None if found < 0 else int(found)
 
 
-def read(root: Path) -> Opened:
+def read(root: Place) -> Opened:
     """
     Raises:
         DatasetError: no dataset there, unfinished, damaged, or with a ledger that is not the one that was built.
@@ -69,7 +73,8 @@ def read(root: Path) -> Opened:
     dataset = open_dataset(root)
     path = root / CLIPS_PARQUET
     try:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        with within_reach(path):
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError:
         sha256 = ""  # `ledger` says what is wrong
     ledger = dataset.ledger()
@@ -94,15 +99,20 @@ def read(root: Path) -> Opened:
 class Watched:
     """A dataset's folder: `now` reads it again once its records have changed."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
         self._lock = threading.Lock()
         self._stamp: tuple[tuple[int, int], ...] = ()
         self._opened: Opened | None = None
+        self._asked = -_BELIEVED
 
     def now(self) -> Opened:
         """Raises DatasetError, as `read`."""
         with self._lock:
+            if isinstance(self.root, StorePath):  # to ask takes a while, and may cost
+                if self._opened is not None and time.monotonic() - self._asked < _BELIEVED:
+                    return self._opened
+                self._asked = time.monotonic()
             stamp = tuple(_stamp(self.root / name) for name in (DATASET_JSON, CLIPS_PARQUET))
             if self._opened is None or stamp != self._stamp:
                 self._opened = None
@@ -110,8 +120,11 @@ class Watched:
             return self._opened
 
 
-def _stamp(path: Path) -> tuple[int, int]:
-    """(time of the last change, size); (0, 0) where there is no file."""
+def _stamp(path: Place) -> tuple[int, int]:
+    """(time of the last change, size); (0, 0) where there is no file, and no time where it lies in a store."""
+    if isinstance(path, StorePath):
+        with within_reach(path):
+            return 0, path.size() or 0
     try:
         found = path.stat()
     except OSError:

@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
+from vidkit.data.dataset import within_reach
 from vidkit.data.paths import open_source
 from vidkit.data.shards import json_member, padded
+from vidkit.data.storage.places import StorePath
 from vidkit.errors import ClipError, DatasetError
 from vidkit.view.clips.opened import Opened
 
@@ -36,7 +38,50 @@ def place_of(row: dict[str, Any]) -> Place | None:
     return Place(row["shard"], row["offset"], row["nbytes"])
 
 
-def open_shard(opened: Opened, place: Place) -> BinaryIO:
+class Shard(Protocol):
+    """What is read of a shard that is open."""
+
+    def seek(self, offset: int, /) -> int:
+        """The next `read` begins there."""
+
+    def read(self, count: int, /) -> bytes:
+        """At most so many bytes."""
+
+    def close(self) -> None:
+        """Nothing more is read."""
+
+    def __enter__(self) -> Any: ...
+
+    def __exit__(self, *error: Any) -> None: ...
+
+
+class _InStore:
+    """A shard that lies in a store: each `read` is a request."""
+
+    def __init__(self, path: StorePath) -> None:
+        self._path, self._at = path, 0
+
+    def seek(self, offset: int, /) -> int:
+        self._at = offset
+        return offset
+
+    def read(self, count: int, /) -> bytes:
+        with within_reach(self._path):
+            found = self._path.read_range(self._at, count)
+        self._at += len(found)
+        return found
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> _InStore:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        pass
+
+
+def open_shard(opened: Opened, place: Place) -> Shard:
     """The shard, which holds all of the clip.
 
     Raises:
@@ -45,6 +90,11 @@ def open_shard(opened: Opened, place: Place) -> BinaryIO:
     path = opened.root / place.shard
     if place.shard not in opened.shards:
         raise DatasetError(f"the ledger names a shard that shards.json does not have: {place.shard!r}", hint=_LOOK)
+    if isinstance(path, StorePath):
+        if ".." in place.shard.split("/") or place.shard.startswith("/"):
+            raise DatasetError("the shard's name leaves the dataset's folder", file=opened.root, hint=_LOOK)
+        _must_hold(path, place, int(opened.shards[place.shard]["bytes"]))
+        return _InStore(path)
     try:
         file = open_source(os.fspath(opened.root), place.shard)
     except ClipError as error:
@@ -55,19 +105,25 @@ def open_shard(opened: Opened, place: Place) -> BinaryIO:
         else:
             what, hint = f"the shard cannot be read: {error.message}", _LOOK
         raise DatasetError(what, file=path, hint=hint) from None
-    size = os.fstat(file.fileno()).st_size
-    if not 0 <= place.offset <= place.offset + place.nbytes <= size:
+    try:
+        _must_hold(path, place, os.fstat(file.fileno()).st_size)
+    except DatasetError:
         file.close()
+        raise
+    return file
+
+
+def _must_hold(path: Any, place: Place, size: int) -> None:
+    if not 0 <= place.offset <= place.offset + place.nbytes <= size:
         raise DatasetError(
             f"the shard has {size:,} bytes, and the ledger has a clip at {place.offset:,} to "
             f"{place.offset + place.nbytes:,}",
             file=path,
             hint=_LOOK,
         )
-    return file
 
 
-def blocks(file: BinaryIO, start: int, count: int) -> Iterator[bytes]:
+def blocks(file: Shard, start: int, count: int) -> Iterator[bytes]:
     """`count` bytes from `start` on, some at a time; the file is closed in the end."""
     with file:
         file.seek(start)
@@ -87,7 +143,8 @@ def sample_json(opened: Opened, place: Place) -> dict[str, Any]:
     Raises:
         DatasetError: as `open_shard`, or something else lies there.
     """
-    with open_shard(opened, place) as file:
+    with open_shard(opened, place) as shard:
+        file: Shard = shard
 
         def at(count: int, start: int) -> bytes:
             file.seek(start)

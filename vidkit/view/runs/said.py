@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
 from vidkit.view.clips.opened import Opened
 from vidkit.view.runs import found, predictions
@@ -63,7 +64,7 @@ class _Aside:
 
 
 @functools.lru_cache(maxsize=_KEPT)
-def _read(path: Path, stamp: int, root: Path, version: str, aside: _Aside) -> Answers:
+def _read(path: Path, stamp: int, root: Place, version: str, aside: _Aside) -> Answers:
     return predictions.read(path, aside.opened)
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from vidkit.bench.report import pages as reports
+from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError, DatasetError, display_path
 from vidkit.view.clips.opened import Opened
 from vidkit.view.runs import found, said
@@ -77,7 +78,7 @@ def overview(shelf: Shelf) -> list[dict[str, Any]]:
     return kinds
 
 
-def _where(path: Path) -> str:
+def _where(path: Place) -> str:
     return display_path(str(path))
 
 
