@@ -38,6 +38,7 @@ HEAVY = {
     "fsspec",
     "starlette",
     "uvicorn",
+    "ray",
 }
 MAY_BE_HEAVY = ("vidkit.models.", "vidkit.train.", "vidkit.fewshot.", "vidkit.bench.")
 #: but these, which lie within
@@ -54,7 +55,7 @@ MOST_MODULES = 16
 ROOMS = (
     ("vidkit.lazy",),
     ("vidkit.errors", "vidkit"),
-    ("vidkit.files",),
+    ("vidkit.files", "vidkit.cluster"),
     ("vidkit.settings",),
     ("vidkit.data.storage",),
     ("vidkit.data",),

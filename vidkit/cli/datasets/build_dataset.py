@@ -28,6 +28,7 @@ DATA_VARIABLE = "VIDKIT_DATA"
 _SOURCES = "Sources"
 _CLIPS = "Stored clips"
 _CHECKS = "Checks"
+_MACHINES = "Past one machine"
 
 _Folder = Annotated[
     Any,  # a Path, or an address in a store
@@ -171,6 +172,18 @@ def run(
     transcoder: Annotated[
         str, typer.Option(help="pyav (in process) or ffmpeg (a program per clip)", rich_help_panel=_CLIPS)
     ] = "pyav",
+    executor: Annotated[
+        str, typer.Option(help="local, or ray: on the nodes of a cluster", rich_help_panel=_MACHINES)
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The cluster's; else $RAY_ADDRESS, this machine's, or one of its own.",
+            show_default=False,
+            rich_help_panel=_MACHINES,
+        ),
+    ] = None,
     follow_symlinks: Annotated[
         bool, typer.Option(help="Accept links that lead out of a source folder.", rich_help_panel=_SOURCES)
     ] = False,
@@ -210,7 +223,7 @@ def run(
 
     from vidkit.cli.datasets import plan_report
     from vidkit.data.build.build import Interrupted
-    from vidkit.data.build.planned import build, check_transcoder
+    from vidkit.data.build.planned import build, check_executor, check_transcoder
     from vidkit.data.packed.scratch import Scratch, scratch_folder
     from vidkit.data.plan.planning import Request, choose_spec, prepare, refuse_doubts
     from vidkit.data.sources.parts.packed import Inside
@@ -244,6 +257,7 @@ def run(
         exclude=tuple(exclude or ()),
     )
     check_transcoder(transcoder)
+    check_executor(executor, ray_address)
     workers = workers or cores()
     chosen = None if spec == "demo" and not folders else choose_spec(request)
     if chosen is None:
@@ -267,7 +281,15 @@ def run(
     if dry_run:
         return _finish_dry_run(prepared, strict=strict, as_json=as_json)
     try:
-        built = build(prepared, out, workers=workers, timeout_s=timeout, retry_failed=retry_failed)
+        built = build(
+            prepared,
+            out,
+            workers=workers,
+            timeout_s=timeout,
+            retry_failed=retry_failed,
+            executor=executor,
+            ray_address=ray_address,
+        )
     except (Interrupted, KeyboardInterrupt):
         log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(command_line())}")
         raise SystemExit(130) from None

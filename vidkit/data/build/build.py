@@ -7,6 +7,7 @@ replaced as a whole, and dataset.json says "complete" last.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -50,6 +51,11 @@ class BuildSettings:
     follow_symlinks: bool = False
     timeout_s: float = 120.0
     workers: int = 1
+    """Processes that transcode on this machine. A cluster that is there already decides for itself."""
+    executor: str = "local"
+    """Who makes the shards: see `EXECUTORS`."""
+    ray_address: str | None = None
+    """See `cluster.connected`."""
     retry_failed: bool = False
     sidecars: Mapping[str, str] = field(default_factory=dict)
     """Source -> ending of the JSON file beside each of its videos, for those that have them."""
@@ -72,6 +78,8 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 _OUTCOME_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name in {"key", *OUTCOME}])
+
+EXECUTORS = ("local", "ray")
 
 #: (ledger, shards) -> what dataset.json says about them
 Describe = Callable[[pa.Table, list[ShardFacts]], dict[str, Any]]
@@ -159,7 +167,7 @@ def _make_shards(
     if not todo:
         return
     of_all = ShardSettings(
-        roots=settings.roots,
+        roots={source: _from_anywhere(root) for source, root in settings.roots.items()},
         encode=settings.encode,
         strict=settings.strict_decode,
         transcoder=settings.transcoder,
@@ -167,8 +175,8 @@ def _make_shards(
         timeout_s=settings.timeout_s,
         sidecars=settings.sidecars,
     )
-    out = address_of(settings.out)
-    with LocalExecutor(settings.workers, settings.timeout_s, progress) as pool:
+    out = _from_anywhere(address_of(settings.out))
+    with _executor(settings, progress) as pool:
         try:
             tasks = (ShardTask(out=out, number=number, settings=of_all) for number in todo)
             for made in _ended([pool.submit(run_task, task) for task in tasks], check):
@@ -178,6 +186,19 @@ def _make_shards(
             raise Interrupted from None
         finally:
             pool.shutdown(cancel_futures=True)  # does nothing once all are done
+
+
+def _executor(settings: BuildSettings, progress: Progress) -> Any:
+    if settings.executor == "ray":
+        from vidkit.data.build.on_ray import RayExecutor
+
+        return RayExecutor(settings.ray_address, settings.workers, progress)
+    return LocalExecutor(settings.workers, settings.timeout_s, progress)
+
+
+def _from_anywhere(path: str) -> str:
+    """A path that means the same in another process: its folder may be another one."""
+    return path if "://" in path else os.path.join(os.getcwd(), path)
 
 
 def _ended(futures: list[Future[Made]], check: Check) -> Iterator[Made]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidkit.data.build.build import BuildSettings, Built
+from vidkit.data.build.build import EXECUTORS, BuildSettings, Built
 from vidkit.data.build.build import build as build_table
 from vidkit.data.build.task import encoder_of
 from vidkit.data.packed.scratch import let_go
@@ -66,6 +66,17 @@ def check_transcoder(name: str) -> None:
         raise ConfigError(f"--transcoder is {name!r}; expected {' or '.join(TRANSCODERS)}")
 
 
+def check_executor(name: str, ray_address: str | None) -> None:
+    """
+    Raises:
+        ConfigError: there is none of that name, or an address for another.
+    """
+    if name not in EXECUTORS:
+        raise ConfigError(f"--executor is {name!r}; expected {' or '.join(EXECUTORS)}")
+    if ray_address is not None and name != "ray":
+        raise ConfigError("--ray-address is of a cluster, and shards are made here", hint="add --executor ray")
+
+
 def build(
     planned: Prepared,
     out: str | os.PathLike[str],
@@ -73,6 +84,8 @@ def build(
     workers: int = 1,
     timeout_s: float = 120.0,
     retry_failed: bool = False,
+    executor: str = "local",
+    ray_address: str | None = None,
     quiet: bool = False,
 ) -> Built:
     """Make the planned dataset in a folder, or go on with it there. Clips that fail are rows of the ledger.
@@ -83,12 +96,16 @@ def build(
         workers: processes that transcode. The bytes do not depend on it.
         timeout_s: seconds that one clip may take.
         retry_failed: try the failed and missing clips of a finished build again.
+        executor: who makes the shards: "local", or "ray": the nodes of a cluster, which see the same folders.
+        ray_address: of the cluster; by default the one that this machine knows, or one of its own.
         quiet: no progress on stderr.
 
     Raises:
+        ConfigError: no such executor, or no cluster.
         BuildError: another build is at work in the folder, or one of other settings; a full disk.
         Interrupted: Ctrl-C; what is done is kept, and the same call goes on.
     """
+    check_executor(executor, ray_address)
     of = planned.settings
     encoder = encoder_of(of["transcoder"])
     settings = BuildSettings(
@@ -100,6 +117,8 @@ def build(
         follow_symlinks=of["follow_symlinks"],
         timeout_s=timeout_s,
         workers=workers,
+        executor=executor,
+        ray_address=ray_address,
         retry_failed=retry_failed,
         sidecars=planned.spec.sidecars,
     )

@@ -1,0 +1,335 @@
+"""A real Ray cluster on this machine: a head without processors and nodes with one each, which die now and then."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.data import builds
+from tests.data.builds import listed_spec, listed_tree, snapshot
+from vidkit import cluster
+from vidkit.cluster import RayPool, connected
+from vidkit.errors import BuildError, ConfigError, VidkitError
+
+ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'vidkit[ray]'")
+
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are looked for in /proc")
+
+CLIPS = 26
+
+
+@dataclass
+class Nodes:
+    """A cluster, always with two nodes that can work."""
+
+    cluster: Any
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def fill(self) -> list[Any]:
+        while len(self.workers) < 2:
+            self.cluster.add_node(num_cpus=1, **SMALL)
+        return self.workers
+
+    @property
+    def workers(self) -> list[Any]:
+        return sorted(self.cluster.worker_nodes, key=lambda node: node.node_id)
+
+    def children(self, node: Any) -> set[int]:
+        """Processes that decode on a node."""
+        (raylet,) = node.all_processes["raylet"]
+        below = builds.descendants(raylet.process.pid)
+        return {
+            pid for pid in below if "clip_worker" in _read(pid, "cmdline") and "libavcodec" in _read(pid, "maps")
+        }
+
+
+SMALL: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
+
+
+def _read(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
+    except OSError:
+        return ""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Any]:
+    from ray.cluster_utils import Cluster
+
+    patched = pytest.MonkeyPatch()
+    patched.setenv("PYTHONPATH", builds.environment()["PYTHONPATH"])
+    patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quick, **SMALL})
+    yield made
+    made.shutdown()
+    patched.undo()
+
+
+@pytest.fixture
+def nodes(running: Any) -> Nodes:
+    found = Nodes(running)
+    found.fill()
+    return found
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("source")
+    listed_spec(folder, per_shard=2)
+    return listed_tree(folder / "t", CLIPS, missing=1, broken=1)
+
+
+def words(source: Path, out: Path, *more: str) -> list[str]:
+    spec = source.parent / "mine2.toml"
+    given = ["build-dataset", spec, "--out", out, "--source", f"lists={source}", "--max-failures", "100"]
+    return [*map(str, given), *more]
+
+
+@pytest.fixture(scope="module")
+def want(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What `local` with one worker makes."""
+    out = tmp_path_factory.mktemp("local") / "out"
+    assert builds.vidkit(*words(source, out, "--workers", "1")).returncode == 0
+    return snapshot(out)
+
+
+def start(source: Path, out: Path, address: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        builds.command(*words(source, out, "--executor", "ray", "--ray-address", address)),
+        env=builds.environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def held(process: subprocess.Popen[str], nodes: Nodes) -> list[set[int]]:
+    """Wait until both nodes work, and stop their decoders in the middle of a clip; returns those of each."""
+    deadline = time.monotonic() + 30
+    found: list[set[int]] = []
+    while not found or not all(found):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        found = [nodes.children(node) for node in nodes.workers]
+        for pid in set().union(*found):
+            os.kill(pid, signal.SIGSTOP)
+        time.sleep(0.01)
+    return found
+
+
+def go_on(pids: set[int]) -> None:
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+def gone(pids: set[int], within_s: float = 10) -> bool:
+    deadline = time.monotonic() + within_s
+    while any(map(builds.is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(map(builds.is_alive, pids))
+
+
+# --- builds ------------------------------------------------------------------------------------------
+
+
+@linux
+def test_a_node_that_dies_in_the_middle_changes_nothing(
+    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path / "out", nodes.address)
+    stays, dies = held(process, nodes)
+    nodes.cluster.remove_node(nodes.workers[1], allow_graceful=False)
+    assert gone(dies), "what decoded on the dead node outlived it"
+    go_on(stays)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert snapshot(tmp_path / "out") == want
+    last = said.strip().splitlines()[-1]
+    assert f"building: {CLIPS}/{CLIPS} clips" in last
+    assert "failed 2  missing 2" in last
+    assert "node" in last  # one, as soon as the cluster has noticed
+    assert "1 begun again" in last
+    assert "clips/s" in last
+
+
+@linux
+def test_a_worker_that_dies_leaves_no_child(
+    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path / "out", nodes.address)
+    first, second = held(process, nodes)
+    (child,) = first
+    worker = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(worker, signal.SIGKILL)
+    assert gone(first)
+    go_on(second)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert snapshot(tmp_path / "out") == want
+
+
+@linux
+def test_a_killed_driver_takes_its_tasks_along_and_resumes(
+    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path / "out", nodes.address)
+    children = set().union(*held(process, nodes))
+    process.kill()
+    process.communicate()
+    assert gone(children, 30), "tasks of a dead build went on"
+    assert builds.facts(tmp_path / "out")["status"] == "building"
+    process = start(source, tmp_path / "out", nodes.address)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 0, said
+    assert snapshot(tmp_path / "out") == want
+
+
+@linux
+def test_a_stop_takes_seconds_and_local_goes_on(
+    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+) -> None:
+    process = start(source, tmp_path / "out", nodes.address)
+    children = set().union(*held(process, nodes))
+    started = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    output, said = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode == 130, said
+    assert output == ""
+    assert "Stopped. What is done is kept; go on with the same command:" in said
+    assert "Traceback" not in said
+    assert gone(children)
+    assert builds.vidkit(*words(source, tmp_path / "out")).returncode == 0
+    assert snapshot(tmp_path / "out") == want
+
+
+def test_local_builds_import_no_ray(source: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from vidkit.cli.app import main\n"
+        "try: main()\n"
+        "finally: print([name for name in sys.modules if name.split('.')[0] == 'ray'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words(source, tmp_path / "out", "--dry-run")],
+        env=builds.environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
+
+
+# --- tasks -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pool(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayPool]:
+    monkeypatch.setattr(cluster, "_PAUSE_S", 0.01)
+    with connected(nodes.address), RayPool({}) as made:
+        yield made
+
+
+def fails_at_first(folder: str, times: int, number: int) -> int:
+    begun = len(list(Path(folder).iterdir()))
+    Path(folder, str(begun)).touch()
+    if begun < times:
+        raise OSError(number, os.strerror(number))
+    return begun
+
+
+def dies(folder: str) -> None:
+    begun = len(list(Path(folder).iterdir()))
+    Path(folder, str(begun)).touch()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def refuses() -> None:
+    raise BuildError("no such thing", file="a.csv", row=3, field="path", hint="try another")
+
+
+def is_wrong() -> None:
+    raise KeyError("a bug")
+
+
+def square(number: int) -> int:
+    return number * number
+
+
+def test_results_and_errors_come_back_as_they_are(pool: RayPool) -> None:
+    futures = [pool.submit(square, i) for i in range(40)]
+    refused, wrong = pool.submit(refuses), pool.submit(is_wrong)
+    assert [future.result(30) for future in futures] == [i * i for i in range(40)]
+    with pytest.raises(BuildError) as caught:
+        refused.result(30)
+    error = caught.value
+    assert str(error) == "a.csv, row 3, field 'path': no such thing\n  -> try another"
+    assert (error.message, error.row, error.hint) == ("no such thing", 3, "try another")
+    with pytest.raises(KeyError, match="in is_wrong"):  # with the node's traceback
+        wrong.result(30)
+
+
+def test_errors_that_may_pass_are_tried_again_and_others_are_not(pool: RayPool, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("passes", "stays", "full")]
+    for folder in folders:
+        folder.mkdir()
+    passes = pool.submit(fails_at_first, str(folders[0]), 2, errno.EIO)
+    stays = pool.submit(fails_at_first, str(folders[1]), 99, errno.ESTALE)
+    full = pool.submit(fails_at_first, str(folders[2]), 99, errno.ENOSPC)
+    assert passes.result(30) == 2
+    with pytest.raises(OSError, match=r"Stale"):
+        stays.result(30)
+    with pytest.raises(OSError, match="No space left"):
+        full.result(30)
+    assert [len(list(folder.iterdir())) for folder in folders] == [3, cluster.TRIES, 1]
+
+
+@linux
+def test_a_task_that_kills_its_workers_is_an_error(pool: RayPool, tmp_path: Path) -> None:
+    with pytest.raises(VidkitError, match=f"begun {cluster.TRIES} times") as caught:
+        pool.submit(dies, str(tmp_path)).result(60)
+    assert "ray status" in str(caught.value)
+    assert len(list(tmp_path.iterdir())) == cluster.TRIES
+
+
+def test_where_no_cluster_is_the_error_says_how_to_start_one(tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=r"no Ray cluster to use at 127\.0\.0\.1:1") as caught,
+        connected("127.0.0.1:1"),
+    ):
+        pass
+    assert "ray start --head" in str(caught.value)
+
+
+def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(ConfigError, match="needs the package ray") as caught, connected(None):
+        pass
+    assert cluster.INSTALL in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--executor", "slurm"], "expected local or ray"),
+        (["--ray-address", "a:1"], "add --executor ray"),
+    ],
+)
+def test_flags_that_do_not_fit(given: list[str], said: str, source: Path, tmp_path: Path) -> None:
+    done = builds.vidkit(*words(source, tmp_path / "out", *given))
+    assert done.returncode == 2
+    assert said in done.stderr
