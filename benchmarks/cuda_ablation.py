@@ -36,7 +36,8 @@ from benchmarks import common
 from benchmarks.cuda_data import cores, motions
 from benchmarks.cuda_tables import hardware
 from vidkit.bench.ablate.cells import Job, Wanted, fitting, from_grid, plan
-from vidkit.bench.ablate.run import Ablation, run
+from vidkit.bench.ablate.run import run
+from vidkit.bench.ablate.runner import Ablation
 from vidkit.bench.measure import facts
 from vidkit.bench.report.table import markdown, plain, read_results
 from vidkit.bench.rows.schema import Row

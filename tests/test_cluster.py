@@ -234,6 +234,32 @@ def test_local_builds_import_no_ray(source: Path, tmp_path: Path) -> None:
     assert done.stdout.strip().endswith("[]"), done.stdout + done.stderr
 
 
+# --- ablations ---------------------------------------------------------------------------------------
+
+
+def test_a_cell_on_a_node_gives_the_row_of_this_process(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One alone: a worker takes seconds to load what it needs."""
+    from tests.bench.ablate.test_run import ablation, jobs
+    from tests.bench.interrupted import learnt
+    from tests.train import small
+    from vidkit.bench.ablate import run as ablate
+    from vidkit.bench.rows.files import read_rows
+
+    one = jobs(masks=("tube",), seeds=(3,))
+    data = small.dataset(tmp_path / "data", train=9, val=6)
+    here = ablate.run(ablation(data, tmp_path / "here", one), quiet=True)
+    monkeypatch.chdir(tmp_path)
+    todo = ablation(Path("data"), Path("out"), one)
+    told: list[str] = []
+    rows = ablate.run(todo, quiet=True, executor="ray", ray_address=nodes.address, tell=told.append)
+    assert learnt(rows) == learnt(here)
+    assert read_rows(tmp_path / "out") == rows
+    assert told[0] == "1 cell on 2 nodes"
+    assert told[1].endswith(": ok")
+
+
 # --- tasks -------------------------------------------------------------------------------------------
 
 
@@ -264,6 +290,16 @@ def refuses() -> None:
 
 def is_wrong() -> None:
     raise KeyError("a bug")
+
+
+def leaves_word(folder: str) -> None:
+    Path(folder, "begun").touch()
+    try:
+        for _ in range(1000):  # it is between two lines of Python that a task can be interrupted
+            time.sleep(0.1)
+    except KeyboardInterrupt:
+        Path(folder, "stopped").touch()
+        raise
 
 
 def square(number: int) -> int:
@@ -304,6 +340,22 @@ def test_a_task_that_kills_its_workers_is_an_error(pool: RayPool, tmp_path: Path
         pool.submit(dies, str(tmp_path)).result(60)
     assert "ray status" in str(caught.value)
     assert len(list(tmp_path.iterdir())) == cluster.TRIES
+
+
+@pytest.mark.parametrize("grace_s", [0.0, 20.0])
+def test_tasks_that_are_stopped_may_have_time_to_leave_word(grace_s: float, nodes: Nodes, tmp_path: Path) -> None:
+    """As a training does, which writes a checkpoint."""
+    with connected(nodes.address), RayPool({}, grace_s=grace_s) as pool:
+        futures = [pool.submit(leaves_word, str(tmp_path)) for _ in range(20)]
+        while not (tmp_path / "begun").exists():
+            time.sleep(0.01)
+        started = time.monotonic()
+        pool.shutdown(cancel_futures=True)
+        assert time.monotonic() - started < 10
+    assert (tmp_path / "stopped").exists() == (grace_s > 0)
+    for future in futures:
+        with pytest.raises(cluster.TaskStopped):
+            future.result(1)
 
 
 def test_where_no_cluster_is_the_error_says_how_to_start_one(tmp_path: Path) -> None:

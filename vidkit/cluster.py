@@ -21,6 +21,8 @@ from typing import Any
 
 from vidkit.errors import ConfigError, VidkitError
 
+EXECUTORS = ("local", "ray")
+
 INSTALL = 'pip install "vidkit[ray]"'
 
 #: How often a task is begun before it is taken to be what kills its workers, or meets a disk that does not recover.
@@ -35,6 +37,17 @@ _STORE = 128 << 20  # bytes of a cluster of our own: results are small, and noth
 _CONNECT_S = 10.0
 _TICK_S = 0.5
 _LOOK_S = 2.0  # between looks at the nodes
+
+
+def check_executor(name: str, ray_address: str | None) -> None:
+    """
+    Raises:
+        ConfigError: there is none of that name, or an address for another.
+    """
+    if name not in EXECUTORS:
+        raise ConfigError(f"--executor is {name!r}; expected {' or '.join(EXECUTORS)}")
+    if ray_address is not None and name != "ray":
+        raise ConfigError("--ray-address is of a cluster, and the work is done here", hint="add --executor ray")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -137,6 +150,8 @@ class RayPool(Executor):
 
     Args:
         needs: of Ray's `options`: num_cpus, num_gpus.
+        grace_s: what tasks that are stopped have to leave things in order, after a KeyboardInterrupt; 0: they are
+            killed.
         on_nodes: told of the cluster now and then, from a thread.
         on_tick: called about twice a second, from the same.
         on_lost: called with the arguments of a task that is begun again, from the same.
@@ -146,11 +161,13 @@ class RayPool(Executor):
         self,
         needs: Mapping[str, float],
         *,
+        grace_s: float = 0.0,
         on_nodes: Callable[[Nodes], None] = lambda nodes: None,
         on_tick: Callable[[], None] = lambda: None,
         on_lost: Callable[[tuple[Any, ...]], None] = lambda arguments: None,
     ) -> None:
         self._needs = {"num_cpus": 1, **needs}
+        self._grace_s = grace_s
         self._on_nodes, self._on_tick, self._on_lost = on_nodes, on_tick, on_lost
         self._remotes: dict[Callable[..., Any], Any] = {}
         self._queue: deque[_Item] = deque()
@@ -196,14 +213,14 @@ class RayPool(Executor):
         while not self._stopping:
             if not (self._queue or self._flying or self._later):
                 if self._closing:
-                    self._on_nodes(self._look())  # how it was in the end
+                    self._on_nodes(self.look())  # how it was in the end
                     return
                 self._wake.wait(_TICK_S)
                 self._wake.clear()
                 continue
             now = time.monotonic()
             if now - looked > _LOOK_S:
-                nodes, looked = self._look(), now
+                nodes, looked = self.look(), now
                 self._on_nodes(nodes)
             if now - ticked > _TICK_S:
                 ticked = now
@@ -261,10 +278,11 @@ class RayPool(Executor):
 
     def _begun_again(self, item: _Item) -> None:
         self._again += 1
-        self._on_nodes(self._look())
+        self._on_nodes(self.look())
         self._on_lost(item.arguments)
 
-    def _look(self) -> Nodes:
+    def look(self) -> Nodes:
+        """The cluster as it is now."""
         import ray
 
         alive = at_once = 0
@@ -278,9 +296,14 @@ class RayPool(Executor):
     def _give_up(self, error: BaseException | None) -> None:
         import ray
 
-        for ref, item in self._flying.items():
-            with contextlib.suppress(Exception):  # nothing can be told to a cluster that is gone
+        with contextlib.suppress(Exception):  # nothing can be told to a cluster that is gone
+            for ref in self._flying if self._grace_s else ():
+                ray.cancel(ref, force=False)
+            if self._grace_s and self._flying:
+                ray.wait(list(self._flying), num_returns=len(self._flying), timeout=self._grace_s)
+            for ref in self._flying:
                 ray.cancel(ref, force=True)
+        for item in self._flying.values():
             item.future.set_exception(error or TaskStopped())
         for item in (*self._queue, *(item for _, item in self._later)):
             if item.tries or item.future.set_running_or_notify_cancel():

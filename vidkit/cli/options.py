@@ -28,6 +28,14 @@ Data = Annotated[
 ]
 Checkpoint = Annotated[Path, typer.Option("--checkpoint", metavar="CKPT", help="A checkpoint.")]
 Device = Annotated[str | None, typer.Option(help="cuda or cpu; by default the GPU, if any.", show_default=False)]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        metavar="HOST:PORT",
+        help="The cluster's; else $RAY_ADDRESS, this machine's, or one of its own.",
+        show_default=False,
+    ),
+]
 
 # --- of commands that use a trained model ---
 

@@ -11,11 +11,10 @@ import torch
 
 from tests.bench.interrupted import learnt, stop_at
 from tests.train import small
-from vidkit.bench.ablate import parallel
 from vidkit.bench.ablate import run as ablate
 from vidkit.bench.ablate.cells import Job, described, estimated_hours, fitting, from_grid, plan, preset, resolve
 from vidkit.bench.ablate.journal import failures
-from vidkit.bench.ablate.run import Ablation
+from vidkit.bench.ablate.runner import Ablation, measured
 from vidkit.bench.ablate.table1 import LOSSES, SAMPLERS, read_table1
 from vidkit.bench.report import table as report
 from vidkit.bench.rows.files import read_plan, read_rows
@@ -105,40 +104,6 @@ def test_an_interrupted_grid_ends_in_the_same_table(
     assert sum("done before" in words for words in told) == len(before)
     assert learnt(rows) == learnt(whole[1])
     assert all(row in rows for row in before), "finished cells did not run again"
-
-
-def test_cells_side_by_side_give_the_same_table(
-    data: Path, whole: tuple[Path, tuple[Row, ...]], tmp_path: Path
-) -> None:
-    """Stopped after the first cell to end, too. The rest is run here: a process takes seconds to begin."""
-    told: list[str] = []
-
-    def stop(words: str) -> None:
-        told.append(words)
-        if words.endswith(": ok"):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        ablate.run(ablation(data, tmp_path, jobs(**TWO)), quiet=True, jobs=2, tell=stop)
-    assert told[0] == "2 cells, 2 at a time"
-    before = read_rows(tmp_path)
-    assert [row.status for row in before] == ["ok"]
-    rows = ablate.run(ablation(data, tmp_path, jobs(**TWO)), resume=True, quiet=True)
-    assert before[0] in rows, "made in a process of its own, and kept"
-    assert learnt(rows) == learnt(whole[1])
-    assert [row.plan for row in rows] == [job.planned for job in jobs(**TWO)]
-
-
-def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert parallel.places(0) == (None,)
-    assert parallel.places(2) == (None, None)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert parallel.places(0) == ("0", "1")
-    assert parallel.places(3) == ("0", "1", "0")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,GPU-8f")
-    assert parallel.places(0) == ("5", "GPU-8f")
 
 
 def test_a_failed_cell_is_a_row_and_the_rest_go_on(
@@ -251,7 +216,7 @@ def test_a_step_is_measured(data: Path, tmp_path: Path) -> None:
     assert row.predicted_matrices_bytes is not None
     assert row.predicted_matrices_bytes > row.predicted_bytes
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = ablate.measured(jobs()[0].memory, MeasureConfig(steps=2, warmup=1))
+    found = measured(jobs()[0].memory, MeasureConfig(steps=2, warmup=1))
     assert (found["device"], found["batch"]) == (device, 16)
     assert found["measured_bytes"] > 0
     assert found["step_clips_per_s"] > 0

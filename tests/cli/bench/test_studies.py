@@ -149,7 +149,8 @@ def test_generated_clips_have_settings_of_their_own(built: Path, tmp_path: Path)
         recipe=None,
         split="val",
         measure=MeasureConfig(),
-        jobs=0,
+        executor="local",
+        ray_address=None,
         changes=("fewshot.steps=7",),
         **how,
     )

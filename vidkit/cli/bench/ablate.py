@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vidkit.cli.bench.asked import DECIDED, Asked, check_changes, say, say_stopped
-from vidkit.cli.options import Json
+from vidkit.cli.options import Json, RayAddress
 from vidkit.cli.output import console, print_json
 from vidkit.errors import ConfigError
 
@@ -105,9 +105,10 @@ def run(
             rich_help_panel=_MEASURE,
         ),
     ] = 5,
-    jobs: Annotated[
-        int, typer.Option(help="Cells at a time, each on a GPU of its own in turn; 0: one for each GPU.", min=0)
-    ] = 0,
+    executor: Annotated[
+        str, typer.Option(help="local: one cell after another; ray: one on each GPU of a cluster or this machine")
+    ] = "local",
+    ray_address: RayAddress = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on: cells with a result are not run again.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the cells and what they cost.")] = False,
     memory_only: Annotated[
@@ -153,7 +154,8 @@ def run(
         recipe=recipe,
         split=split,
         measure=MeasureConfig(batch=batch, steps=steps),
-        jobs=jobs,
+        executor=executor,
+        ray_address=ray_address,
         resume=resume,
         dry_run=dry_run,
         memory_only=memory_only,
@@ -189,8 +191,10 @@ def _cells(asked: Asked) -> int:
 
 
 def _check(asked: Asked) -> None:
+    from vidkit.cluster import check_executor
     from vidkit.settings.ablation import Grid, check_preset
 
+    check_executor(asked.executor, asked.ray_address)
     for name in asked.presets:
         check_preset(name)
     grid = asked.grid
@@ -244,7 +248,8 @@ def _run(asked: Asked, jobs: Sequence[Job]) -> int:
     from rich.markup import escape
 
     from vidkit.bench.ablate.journal import check_free, failures
-    from vidkit.bench.ablate.run import Ablation, run
+    from vidkit.bench.ablate.run import run
+    from vidkit.bench.ablate.runner import Ablation
     from vidkit.bench.report.table import plain, read_results
     from vidkit.bench.rows.files import RESULTS
     from vidkit.cli.bench import report, tables
@@ -257,7 +262,14 @@ def _run(asked: Asked, jobs: Sequence[Job]) -> int:
         data = asked.data or embedded.demo(asked.out / "data")
     ablation = Ablation(jobs=tuple(jobs), data=data, out=asked.out, split=asked.split, measure=asked.measure)
     try:
-        rows = run(ablation, resume=asked.resume, quiet=asked.as_json, jobs=asked.jobs, tell=say)
+        rows = run(
+            ablation,
+            resume=asked.resume,
+            quiet=asked.as_json,
+            tell=say,
+            executor=asked.executor,
+            ray_address=asked.ray_address,
+        )
     except KeyboardInterrupt:
         say_stopped("cells")
         return 130

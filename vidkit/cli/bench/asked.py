@@ -38,7 +38,8 @@ class Asked:
     recipe: str | None
     split: str
     measure: MeasureConfig
-    jobs: int
+    executor: str
+    ray_address: str | None
     resume: bool
     dry_run: bool
     memory_only: bool

@@ -109,8 +109,8 @@ def _check(asked: Asked, study: Study) -> None:
         raise ConfigError(
             f"the study {study!r} trains; it has no memory-only form", field="--memory-only", hint="leave it out"
         )
-    if asked.jobs > 1:
-        raise ConfigError("arms of a study run one after another", field="--jobs", hint="leave it out")
+    if asked.executor != "local":
+        raise ConfigError("arms of a study run one after another", field="--executor", hint="leave it out")
     if asked.measure != MeasureConfig():
         raise ConfigError(
             f"the study {study!r} measures no step's memory or speed, so --batch and --steps have no effect",

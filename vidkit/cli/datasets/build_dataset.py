@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vidkit.cli.options import Json, as_place
+from vidkit.cli.options import Json, RayAddress, as_place
 from vidkit.cli.output import command_line, console, cores, print_json
 from vidkit.errors import BuildError, ConfigError, display_path
 
@@ -28,7 +28,6 @@ DATA_VARIABLE = "VIDKIT_DATA"
 _SOURCES = "Sources"
 _CLIPS = "Stored clips"
 _CHECKS = "Checks"
-_MACHINES = "Past one machine"
 
 _Folder = Annotated[
     Any,  # a Path, or an address in a store
@@ -172,18 +171,8 @@ def run(
     transcoder: Annotated[
         str, typer.Option(help="pyav (in process) or ffmpeg (a program per clip)", rich_help_panel=_CLIPS)
     ] = "pyav",
-    executor: Annotated[
-        str, typer.Option(help="local, or ray: on the nodes of a cluster", rich_help_panel=_MACHINES)
-    ] = "local",
-    ray_address: Annotated[
-        str | None,
-        typer.Option(
-            metavar="HOST:PORT",
-            help="The cluster's; else $RAY_ADDRESS, this machine's, or one of its own.",
-            show_default=False,
-            rich_help_panel=_MACHINES,
-        ),
-    ] = None,
+    executor: Annotated[str, typer.Option(help="local, or ray: on the nodes of a cluster")] = "local",
+    ray_address: RayAddress = None,
     follow_symlinks: Annotated[
         bool, typer.Option(help="Accept links that lead out of a source folder.", rich_help_panel=_SOURCES)
     ] = False,
@@ -222,8 +211,9 @@ def run(
     from rich.markup import escape
 
     from vidkit.cli.datasets import plan_report
+    from vidkit.cluster import check_executor
     from vidkit.data.build.build import Interrupted
-    from vidkit.data.build.planned import build, check_executor, check_transcoder
+    from vidkit.data.build.planned import build, check_transcoder
     from vidkit.data.packed.scratch import Scratch, scratch_folder
     from vidkit.data.plan.planning import Request, choose_spec, prepare, refuse_doubts
     from vidkit.data.sources.parts.packed import Inside

@@ -53,7 +53,7 @@ class BuildSettings:
     workers: int = 1
     """Processes that transcode on this machine. A cluster that is there already decides for itself."""
     executor: str = "local"
-    """Who makes the shards: see `EXECUTORS`."""
+    """Who makes the shards: "local" or "ray"."""
     ray_address: str | None = None
     """See `cluster.connected`."""
     retry_failed: bool = False
@@ -78,8 +78,6 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 _OUTCOME_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name in {"key", *OUTCOME}])
-
-EXECUTORS = ("local", "ray")
 
 #: (ledger, shards) -> what dataset.json says about them
 Describe = Callable[[pa.Table, list[ShardFacts]], dict[str, Any]]

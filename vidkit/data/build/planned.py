@@ -8,7 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from vidkit.data.build.build import EXECUTORS, BuildSettings, Built
+from vidkit.cluster import check_executor
+from vidkit.data.build.build import BuildSettings, Built
 from vidkit.data.build.build import build as build_table
 from vidkit.data.build.task import encoder_of
 from vidkit.data.packed.scratch import let_go
@@ -64,17 +65,6 @@ def check_transcoder(name: str) -> None:
     """
     if name not in TRANSCODERS:
         raise ConfigError(f"--transcoder is {name!r}; expected {' or '.join(TRANSCODERS)}")
-
-
-def check_executor(name: str, ray_address: str | None) -> None:
-    """
-    Raises:
-        ConfigError: there is none of that name, or an address for another.
-    """
-    if name not in EXECUTORS:
-        raise ConfigError(f"--executor is {name!r}; expected {' or '.join(EXECUTORS)}")
-    if ray_address is not None and name != "ray":
-        raise ConfigError("--ray-address is of a cluster, and shards are made here", hint="add --executor ray")
 
 
 def build(
