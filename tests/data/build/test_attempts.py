@@ -208,6 +208,19 @@ def test_a_worker_with_another_encoder_refuses_and_names_both(begun: tuple[Build
     assert not (state.work / "attempts").exists(), "nothing was begun"
 
 
+@pytest.mark.parametrize("mounted", [True, False])
+def test_sources_that_are_not_mounted_are_no_missing_clips(
+    mounted: bool, begun: tuple[BuildState, ShardTask], tmp_path: Path
+) -> None:
+    state, one = begun
+    (tmp_path / "point").mkdir()
+    root = tmp_path / ("point" if mounted else "nowhere")
+    with pytest.raises(BuildError, match="sees nothing in .*, where lists lies") as caught:
+        run_task(replace(one, settings=replace(one.settings, roots={"lists": str(root)})), _tools("a"))
+    assert "at the same place on every node" in str(caught.value)
+    assert not (state.work / "attempts").exists()
+
+
 def test_a_worker_that_does_not_see_the_folder_says_so(begun: tuple[BuildState, ShardTask], tmp_path: Path) -> None:
     _, one = begun
     with pytest.raises(BuildError, match=r"does not see .*plan\.parquet") as caught:

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,9 @@ def run_task(task: ShardTask, tools: Tools) -> Made:
     tar, journal = state.out / slot.name, state.journal(slot)
     if tools.attempt:
         tar, journal = attempts.scratch(state.work, slot, tools.attempt)
+    rows = opened.plan.rows(slot)  # read when a shard's turn comes: memory does not grow with the plan
+    if tools.attempt:
+        _must_see(rows, task.settings.roots)
     attempts.take_over(state.work, slot, tar, journal)
     _make(task, tools, state, slot, rows, tar, journal)
     return Made(number=task.number, attempt=tools.attempt)
@@ -190,6 +193,24 @@ def _must_make_the_same(facts: Mapping[str, Any], transcoder: str) -> None:
             f"{_here()} would make other bytes than the build that it works for:\n    " + "\n    ".join(lines),
             hint="install the same vidkit, av and ffmpeg on every node, or leave this node out",
         )
+
+
+def _must_see(rows: Iterable[Mapping[str, Any]], roots: Mapping[str, str]) -> None:
+    """A folder that is not mounted on this node would make all its clips missing, which they are not."""
+    for source in sorted({row["source"] for row in rows if row["path"] is not None and row["error"] is None}):
+        root = roots[source]
+        if "://" in root or os.path.isfile(root):
+            continue
+        try:
+            with os.scandir(root) as entries:
+                there = any(True for _ in entries)
+        except OSError:
+            there = False
+        if not there:
+            raise BuildError(
+                f"{_here()} sees nothing in {root}, where {source} lies",
+                hint="mount the sources' folders at the same place on every node, or leave this node out",
+            )
 
 
 def encoder_of(transcoder: str) -> dict[str, str]:
