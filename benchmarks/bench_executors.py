@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 CLIPS = {"kinetics": 80, "tinyvirat": 400}
 FEW = 2
 
-SHARDS = (2_500, 5_000, 10_000)
+SHARDS = (1_000, 3_000, 10_000)
 
 
 def checkout(commit: str, folder: Path) -> Path:

@@ -215,7 +215,7 @@ def test_sources_that_are_not_mounted_are_no_missing_clips(
     state, one = begun
     (tmp_path / "point").mkdir()
     root = tmp_path / ("point" if mounted else "nowhere")
-    with pytest.raises(BuildError, match="sees nothing in .*, where lists lies") as caught:
+    with pytest.raises(BuildError, match=r"sees nothing in .*, where lists lies") as caught:
         run_task(replace(one, settings=replace(one.settings, roots={"lists": str(root)})), _tools("a"))
     assert "at the same place on every node" in str(caught.value)
     assert not (state.work / "attempts").exists()
