@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import signal
@@ -39,8 +40,11 @@ class Nodes:
         return str(self.cluster.address)
 
     def fill(self) -> list[Any]:
-        while len(self.workers) < 2:
-            self.cluster.add_node(num_cpus=1, **SMALL)
+        for _ in range(6):  # Ray gives up on a node that takes 30 s to start, as on a machine with much else to do
+            if len(self.workers) == 2:
+                break
+            with contextlib.suppress(Exception):
+                self.cluster.add_node(num_cpus=1, **SMALL)
         return self.workers
 
     @property

@@ -68,7 +68,9 @@ class Nodes:
 
 @contextlib.contextmanager
 def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]:
-    """In a cluster: the one at `address`; else the one that $RAY_ADDRESS or this machine has; else one of its own.
+    """In a cluster: the one at `address`; else the one at $RAY_ADDRESS; else one of its own, on this machine.
+
+    Ray by itself would join whatever cluster it finds here, which may be another user's, or a dead one.
 
     Args:
         address: host:port, or ray://host:port.
@@ -84,19 +86,18 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
     if ray.is_initialized():  # the caller's own: it stays
         yield
         return
-    if address is not None:
-        _must_answer(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a build tells nobody about itself
+    address = address or os.environ.get("RAY_ADDRESS") or None
     how: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
+    if address is None:
+        how |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
+    else:
+        _must_answer(address)
     with _own_signals():
         try:
-            ray.init(address=address or "auto", **how)
-        except ConnectionError as error:
-            if address is not None:
-                raise _unreachable(address, error) from None
-            ray.init(address="local", num_cpus=cpus, include_dashboard=False, object_store_memory=_STORE, **how)
-        except (RuntimeError, ValueError) as error:  # another version of Python or ray; no address
-            raise _unreachable(address or "auto", error) from None
+            ray.init(address=address or "local", **how)
+        except Exception as error:  # ray has no kind of its own for this: other versions, no room, no answer
+            raise _unreachable(address or "this machine", error) from error
     try:
         yield
     finally:

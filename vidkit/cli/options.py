@@ -32,7 +32,7 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         metavar="HOST:PORT",
-        help="The cluster's; else $RAY_ADDRESS, this machine's, or one of its own.",
+        help="The cluster's; else $RAY_ADDRESS, or a cluster of its own on this machine.",
         show_default=False,
     ),
 ]

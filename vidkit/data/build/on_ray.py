@@ -31,14 +31,14 @@ class RayExecutor(Executor):
     """
 
     def __init__(self, address: str | None, cpus: int | None, progress: Progress) -> None:
-        import ray
-
         self._progress = progress
         self._lock = threading.Lock()
         self._shown: dict[int, Counter[tuple[bool, str]]] = {}
         self._over: set[int] = set()
         self._open = ExitStack()
         self._open.enter_context(connected(address, cpus=cpus))
+        import ray  # it is there, or the line before has said how to install it
+
         self._tally: Any = ray.remote(Tally).options(num_cpus=0, max_restarts=-1).remote()
         self._told: Any = None
         self._pool = RayPool({}, on_nodes=self._note, on_tick=self._hear, on_lost=self._take_back)

@@ -87,7 +87,7 @@ def build(
         timeout_s: seconds that one clip may take.
         retry_failed: try the failed and missing clips of a finished build again.
         executor: who makes the shards: "local", or "ray": the nodes of a cluster, which see the same folders.
-        ray_address: of the cluster; by default the one that this machine knows, or one of its own.
+        ray_address: of the cluster; by default $RAY_ADDRESS, else one that is started here.
         quiet: no progress on stderr.
 
     Raises:
