@@ -90,6 +90,7 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
     address = address or os.environ.get("RAY_ADDRESS") or None
     how: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address is None:
+        os.environ.setdefault("RAY_worker_niceness", "0")  # as without it; 15 is meant for nodes that serve others
         how |= {"num_cpus": cpus, "include_dashboard": False, "object_store_memory": _STORE}
     else:
         _must_answer(address)
