@@ -35,10 +35,10 @@ from benchmarks.sources import make_sources
 ROOT = Path(__file__).parents[1]
 
 #: Clips of each source in a round.
-CLIPS = {"kinetics": 64, "tinyvirat": 320}
+CLIPS = {"kinetics": 200, "tinyvirat": 1000}
 FEW = 2
 
-SHARDS = (1_000, 3_000, 10_000)
+SHARDS = (2_500, 5_000, 10_000)
 
 
 def checkout(commit: str, folder: Path) -> Path:

@@ -65,6 +65,20 @@ def test_bench_packed(tmp_path: Path) -> None:
     assert "tar.gz" in printed
 
 
+@pytest.mark.slow
+def test_bench_executors(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="ray is not installed")
+    found, _ = run("bench_executors", tmp_path / "mix")
+    assert set(found["mix"]["cpu_s"]) == {"local", "ray"}
+    assert found["mix"]["seconds"]["local"]["local_over_it"]["median"] == 1
+    assert {run["sha256"] for name in ("local", "ray") for run in found["sources"]["tinyvirat"]["runs"][name]} == {
+        found["sources"]["tinyvirat"]["runs"]["local"][0]["sha256"]
+    }
+    found, _ = run("bench_executors", tmp_path / "driver", "--part", "driver")
+    assert [entry["shards"] for entry in found["driver"]] == [10, 20]
+    assert all(entry["driver_cpu_ms_per_shard"] > 0 for entry in found["driver"])
+
+
 def test_bench_plan(tmp_path: Path) -> None:
     found, _ = run("bench_plan", tmp_path)
     assert [size["rows"] for size in found["sizes"]] == [1000, 2000, 4000]
