@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,11 +40,8 @@ class Nodes:
         return str(self.cluster.address)
 
     def fill(self) -> list[Any]:
-        for _ in range(6):  # Ray gives up on a node that takes 30 s to start, as on a machine with much else to do
-            if len(self.workers) == 2:
-                break
-            with contextlib.suppress(Exception):
-                self.cluster.add_node(num_cpus=1, **SMALL)
+        while len(self.workers) < 2:
+            patient(lambda: self.cluster.add_node(num_cpus=1, **SMALL))
         return self.workers
 
     @property
@@ -63,6 +60,14 @@ class Nodes:
 SMALL: dict[str, Any] = {"object_store_memory": 80 << 20, "include_dashboard": False}
 
 
+def patient(start: Callable[[], Any]) -> Any:
+    """Ray gives up on a node that takes 30 s to start, as it may on a machine with much else to do."""
+    for _ in range(3):
+        with contextlib.suppress(Exception):
+            return start()
+    return start()
+
+
 def _read(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
@@ -78,7 +83,9 @@ def running() -> Iterator[Any]:
     patched.setenv("PYTHONPATH", builds.environment()["PYTHONPATH"])
     patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
     quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quick, **SMALL})
+    made = patient(
+        lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quick, **SMALL})
+    )
     yield made
     made.shutdown()
     patched.undo()
