@@ -28,6 +28,9 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="process
 
 CLIPS = 26
 
+#: Nothing here takes a tenth of it, unless the machine has much else to do.
+HANG_S = 120
+
 
 @dataclass
 class Nodes:
@@ -119,19 +122,35 @@ def want(source: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, st
     return snapshot(out)
 
 
-def start(source: Path, out: Path, address: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        builds.command(*words(source, out, "--executor", "ray", "--ray-address", address)),
-        env=builds.environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+Start = Callable[[Path], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(nodes: Nodes, source: Path) -> Iterator[Start]:
+    """Begin a build on the cluster; what a failed test leaves of it ends with the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def begin(out: Path) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            builds.command(*words(source, out, "--executor", "ray", "--ray-address", nodes.address)),
+            env=builds.environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        begun.append(process)
+        return process
+
+    yield begin
+    for process in begun:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
 
 
 def held(process: subprocess.Popen[str], nodes: Nodes) -> list[set[int]]:
     """Wait until both nodes work, and stop their decoders in the middle of a clip; returns those of each."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + HANG_S
     found: list[set[int]] = []
     while not found or not all(found):
         assert process.poll() is None, process.communicate()
@@ -148,7 +167,7 @@ def go_on(pids: set[int]) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
-def gone(pids: set[int], within_s: float = 10) -> bool:
+def gone(pids: set[int], within_s: float = 30) -> bool:
     deadline = time.monotonic() + within_s
     while any(map(builds.is_alive, pids)) and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -160,14 +179,14 @@ def gone(pids: set[int], within_s: float = 10) -> bool:
 
 @linux
 def test_a_node_that_dies_in_the_middle_changes_nothing(
-    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+    nodes: Nodes, start: Start, want: dict[str, str], tmp_path: Path
 ) -> None:
-    process = start(source, tmp_path / "out", nodes.address)
+    process = start(tmp_path / "out")
     stays, dies = held(process, nodes)
     nodes.cluster.remove_node(nodes.workers[1], allow_graceful=False)
     assert gone(dies), "what decoded on the dead node outlived it"
     go_on(stays)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, said
     assert snapshot(tmp_path / "out") == want
     last = said.strip().splitlines()[-1]
@@ -180,46 +199,46 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
 
 @linux
 def test_a_worker_that_dies_leaves_no_child(
-    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+    nodes: Nodes, start: Start, want: dict[str, str], tmp_path: Path
 ) -> None:
-    process = start(source, tmp_path / "out", nodes.address)
+    process = start(tmp_path / "out")
     first, second = held(process, nodes)
     (child,) = first
     worker = int(Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
     assert gone(first)
     go_on(second)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, said
     assert snapshot(tmp_path / "out") == want
 
 
 @linux
 def test_a_killed_driver_takes_its_tasks_along_and_resumes(
-    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+    nodes: Nodes, start: Start, want: dict[str, str], tmp_path: Path
 ) -> None:
-    process = start(source, tmp_path / "out", nodes.address)
+    process = start(tmp_path / "out")
     children = set().union(*held(process, nodes))
     process.kill()
     process.communicate()
-    assert gone(children, 30), "tasks of a dead build went on"
+    assert gone(children, HANG_S), "tasks of a dead build went on"
     assert builds.facts(tmp_path / "out")["status"] == "building"
-    process = start(source, tmp_path / "out", nodes.address)
-    _, said = process.communicate(timeout=60)
+    process = start(tmp_path / "out")
+    _, said = process.communicate(timeout=HANG_S)
     assert process.returncode == 0, said
     assert snapshot(tmp_path / "out") == want
 
 
 @linux
 def test_a_stop_takes_seconds_and_local_goes_on(
-    nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+    nodes: Nodes, start: Start, source: Path, want: dict[str, str], tmp_path: Path
 ) -> None:
-    process = start(source, tmp_path / "out", nodes.address)
+    process = start(tmp_path / "out")
     children = set().union(*held(process, nodes))
     started = time.monotonic()
     process.send_signal(signal.SIGINT)
-    output, said = process.communicate(timeout=30)
-    assert time.monotonic() - started < 10
+    output, said = process.communicate(timeout=HANG_S)
+    assert time.monotonic() - started < 20  # it takes one or two where nothing else runs
     assert process.returncode == 130, said
     assert output == ""
     assert "Stopped. What is done is kept; go on with the same command:" in said
@@ -320,14 +339,14 @@ def square(number: int) -> int:
 def test_results_and_errors_come_back_as_they_are(pool: RayPool) -> None:
     futures = [pool.submit(square, i) for i in range(40)]
     refused, wrong = pool.submit(refuses), pool.submit(is_wrong)
-    assert [future.result(30) for future in futures] == [i * i for i in range(40)]
+    assert [future.result(HANG_S) for future in futures] == [i * i for i in range(40)]
     with pytest.raises(BuildError) as caught:
-        refused.result(30)
+        refused.result(HANG_S)
     error = caught.value
     assert str(error) == "a.csv, row 3, field 'path': no such thing\n  -> try another"
     assert (error.message, error.row, error.hint) == ("no such thing", 3, "try another")
     with pytest.raises(KeyError, match="in is_wrong"):  # with the node's traceback
-        wrong.result(30)
+        wrong.result(HANG_S)
 
 
 def test_errors_that_may_pass_are_tried_again_and_others_are_not(pool: RayPool, tmp_path: Path) -> None:
@@ -337,18 +356,18 @@ def test_errors_that_may_pass_are_tried_again_and_others_are_not(pool: RayPool, 
     passes = pool.submit(fails_at_first, str(folders[0]), 2, errno.EIO)
     stays = pool.submit(fails_at_first, str(folders[1]), 99, errno.ESTALE)
     full = pool.submit(fails_at_first, str(folders[2]), 99, errno.ENOSPC)
-    assert passes.result(30) == 2
+    assert passes.result(HANG_S) == 2
     with pytest.raises(OSError, match=r"Stale"):
-        stays.result(30)
+        stays.result(HANG_S)
     with pytest.raises(OSError, match="No space left"):
-        full.result(30)
+        full.result(HANG_S)
     assert [len(list(folder.iterdir())) for folder in folders] == [3, cluster.TRIES, 1]
 
 
 @linux
 def test_a_task_that_kills_its_workers_is_an_error(pool: RayPool, tmp_path: Path) -> None:
     with pytest.raises(VidkitError, match=f"begun {cluster.TRIES} times") as caught:
-        pool.submit(dies, str(tmp_path)).result(60)
+        pool.submit(dies, str(tmp_path)).result(HANG_S)
     assert "ray status" in str(caught.value)
     assert len(list(tmp_path.iterdir())) == cluster.TRIES
 
@@ -362,7 +381,7 @@ def test_tasks_that_are_stopped_may_have_time_to_leave_word(grace_s: float, node
             time.sleep(0.01)
         started = time.monotonic()
         pool.shutdown(cancel_futures=True)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 15, "before the time is up"
     assert (tmp_path / "stopped").exists() == (grace_s > 0)
     for future in futures:
         with pytest.raises(cluster.TaskStopped):
