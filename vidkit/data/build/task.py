@@ -85,6 +85,8 @@ def run_task(task: ShardTask, tools: Tools) -> Made:
     opened = _opened(task)
     state, slot = opened.state, opened.plan.planned[task.number]
     rows = opened.plan.rows(slot)  # read when a shard's turn comes: memory does not grow with the plan
+    if tools.attempt:
+        _must_see(rows, task.settings.roots)
     if isinstance(state, StoreState):  # made here, and published from here
         with tempfile.TemporaryDirectory(prefix="vidkit-shard-") as scratch:
             tar, journal = Path(scratch) / Path(slot.name).name, Path(scratch) / slot.journal
@@ -94,9 +96,6 @@ def run_task(task: ShardTask, tools: Tools) -> Made:
     tar, journal = state.out / slot.name, state.journal(slot)
     if tools.attempt:
         tar, journal = attempts.scratch(state.work, slot, tools.attempt)
-    rows = opened.plan.rows(slot)  # read when a shard's turn comes: memory does not grow with the plan
-    if tools.attempt:
-        _must_see(rows, task.settings.roots)
     attempts.take_over(state.work, slot, tar, journal)
     _make(task, tools, state, slot, rows, tar, journal)
     return Made(number=task.number, attempt=tools.attempt)
