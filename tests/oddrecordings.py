@@ -8,7 +8,8 @@ from __future__ import annotations
 import io
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.oddmedia import (
     COVER,
     H264_B,
     JUMPS,
+    MADE,
     NONE,
     ORDINARY,
     SIZE,
@@ -73,6 +75,43 @@ def long_still(path: Path, seconds: int) -> None:
     pts = [k + (seconds * FPS if k >= HALF else 0) for k in range(FRAMES)]
     indexed_clip(path, pts=pts, **SIZE)
 
+
+def with_times(path: Path, *, container: str, due: Callable[[int], int], tick: Fraction, **how: Any) -> None:
+    """A copy whose packets are due at other times, in ticks; one that is not later than the last is a tick later,
+    as copying programs write it.
+    """
+    part = path.with_name(path.name + ".part")
+    indexed_clip(part, container="matroska", **SIZE, **how)
+    with (
+        av.open(os.fspath(part)) as source,
+        av.open(os.fspath(path), "w", format=container, container_options={"fflags": "+bitexact"}) as output,
+    ):
+        if how.get("codec") == "libvpx":  # so that the file says how long a picture lasts: nothing in VP8 does
+            stream = _video(output, codec="libvpx")
+        else:
+            stream = output.add_stream_from_template(source.streams.video[0])
+            stream.time_base = tick
+        last = -1
+        for k, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
+            last = max(last + 1, due(k))
+            packet.stream, packet.time_base = stream, tick
+            packet.pts = packet.dts = last
+            packet.duration = round(1 / (FPS * tick))
+            output.mux(packet)
+    part.unlink()
+
+
+def set_back(by_s: Fraction, tick: Fraction) -> Callable[[int], int]:
+    """The clock is set back in the middle."""
+    return lambda k: round((Fraction(k, FPS) - by_s * (k >= HALF)) / tick)
+
+
+def caught_up(k: int) -> int:
+    """A camera that hangs for ten pictures, and then delivers them all at once; in ms."""
+    return (k if k < 20 or k >= 30 else 30) * 1000 // FPS - (max(0, 30 - k) if k >= 20 else 0)
+
+
+MS, FINE = Fraction(1, 1000), Fraction(1, 16_000)
 
 # --- AVI ------------------------------------------------------------------------------------------------
 
@@ -141,6 +180,7 @@ PLAIN_B = {"codec": "mpeg4", "options": {"bf": "2"}}
 PLAIN_H264 = {"options": {"x264-params": GROUPS}}
 BACK_MS, AHEAD_MS = -HALF * 1000 // FPS, 30_000
 LATER_S = (FRAMES - 1) / FPS + AHEAD_MS / 1000 + 1 / FPS
+TEN = "made from the coded stream's rate, 10 frames a second"
 STAYS = f"frame {HALF - 1} stays for"
 
 ODD_RECORDINGS: dict[str, Odd] = {
@@ -182,6 +222,36 @@ ODD_RECORDINGS: dict[str, Odd] = {
         refused=False,
     ),
     "long-still": Odd(_make(long_still, seconds=60), FRAMES, ORDINARY + 60, f"{STAYS} 60.0 s", refused=False),
+    "mkv-clock-stands-still": Odd(
+        _make(with_times, container="matroska", due=set_back(Fraction(1), MS), tick=MS, **PLAIN_H264),
+        FRAMES,
+        ORDINARY,
+        MADE,
+        ".mkv",
+    ),
+    "mkv-clock-stands-still-and-goes-on": Odd(
+        _make(with_times, container="matroska", due=set_back(Fraction(1, 2), MS), tick=MS, **PLAIN_H264),
+        FRAMES,
+        ORDINARY,
+        "stands still 1 time: 12 of 48 frames",
+        ".mkv",
+    ),
+    "mp4-clock-stands-still": Odd(
+        _make(with_times, container="mp4", due=set_back(Fraction(1), FINE), tick=FINE, **PLAIN_H264),
+        FRAMES,
+        ORDINARY,
+        MADE,
+    ),
+    "mkv-caught-up": Odd(
+        _make(with_times, container="matroska", due=caught_up, tick=MS, **PLAIN_H264),
+        FRAMES,
+        ORDINARY,
+        suffix=".mkv",
+    ),
+    "slow-raw-h264": Odd(_make(indexed_clip, container="h264", fps=10, **SIZE), FRAMES, FRAMES / 10, TEN),
+    "slow-raw-mpeg4": Odd(
+        _make(indexed_clip, container="m4v", fps=10, codec="mpeg4", **SIZE), FRAMES, FRAMES / 10, suffix=".m4v"
+    ),
     "avi-b-held-mpeg4": Odd(_make(avi_with_empty_chunks, **PLAIN_B), FRAMES, 71 / FPS, suffix=".avi"),
     "avi-b-held-h264": Odd(_make(avi_with_empty_chunks, options=H264_B), FRAMES, 71 / FPS, suffix=".avi"),
     "avi-ends-empty-mpeg4-b": Odd(
@@ -220,5 +290,28 @@ ODD_RECORDINGS: dict[str, Odd] = {
         _make(indexed_clip, options={"x264-params": f"tff=1:bframes=2:{X264_EXACT}"}, **SIZE), FRAMES, ORDINARY
     ),
 }
+if has_encoder("libx265"):
+    ODD_RECORDINGS["slow-raw-hevc"] = Odd(
+        _make(
+            indexed_clip, container="hevc", codec="libx265", fps=10, options={"x265-params": "pools=none"}, **SIZE
+        ),
+        FRAMES,
+        FRAMES / 10,
+        TEN,
+    )
 if has_encoder("libvpx"):
+    ODD_RECORDINGS["vp8-clock-stands-still"] = Odd(
+        _make(
+            with_times,
+            container="webm",
+            due=set_back(Fraction(1), MS),
+            tick=MS,
+            codec="libvpx",
+            options={"deadline": "realtime", "cpu-used": "8"},
+        ),
+        FRAMES,
+        ORDINARY,
+        MADE,
+        ".webm",
+    )
     ODD_RECORDINGS["ogg-vp8"] = Odd(ogg, FRAMES, ORDINARY, suffix=".ogv")

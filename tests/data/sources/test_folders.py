@@ -112,6 +112,43 @@ def test_splits_lie_at_one_level(tmp_path: Path, top: str, names: tuple[str, str
     assert sorted(labels(tmp_path).values()) == [("train", ["run"]), ("val", ["run"]), ("val", ["val"])]
 
 
+@pytest.mark.parametrize("top", ["", "data/"])
+def test_splits_below_the_classes(tmp_path: Path, top: str) -> None:
+    names = ("training dog", "riding train", "test")
+    touch(tmp_path, *(f"{top}{name}/{split}/1.mp4" for name in names for split in ("train", "val", "Testing")))
+    result = read("folders", tmp_path)
+    assert result.classes == tuple(sorted(names))
+    assert result.matching.doubts == []
+    found = labels(tmp_path)
+    assert len(found) == 9
+    assert found[f"{top}training dog/val/1"] == ("val", ["training dog"])
+    assert found[f"{top}test/Testing/1"] == ("test", ["test"])
+    assert found[f"{top}riding train/train/1"] == ("train", ["riding train"])
+
+
+def test_one_class_around_splits_is_in_doubt(tmp_path: Path) -> None:
+    touch(tmp_path, "training dog/train/1.mp4", "training dog/val/1.mp4", "training dog/test/1.mp4", "loose.mp4")
+    result = read("folders", tmp_path)
+    assert result.matching.doubts == ["the only class is training dog, a folder around split folders"]
+    assert {item["split"] for item in rows(result).values() if item["labels"] == ["training dog"]} == {
+        "train",
+        "val",
+        "test",
+    }
+    assert row(result, "loose")["error"] == "no-label"
+
+
+def test_splits_below_some_of_the_classes(tmp_path: Path) -> None:
+    touch(tmp_path, "dog/train/1.mp4", "dog/val/2.mp4", "cat/3.mp4")
+    with pytest.raises(AnnotationError, match="dog holds split folders, other class folders do not"):
+        read("folders", tmp_path)
+
+
+def test_a_class_called_train_below_others(tmp_path: Path) -> None:
+    touch(tmp_path, "vehicles/train/1.mp4", "animals/dog/2.mp4", "animals/cat/3.mp4")
+    assert read("folders", tmp_path).classes == ("cat", "dog", "train")
+
+
 # --- spellings --------------------------------------------------------------------------------------------
 
 
@@ -123,7 +160,7 @@ def test_spellings_of_one_class(tmp_path: Path) -> None:
     assert result.classes == ("c", "c++", "caf\xe9", "push up", "take 11", "take 1_1")
     assert {item["labels"][0] for name, item in rows(result).items() if "ush" in name} == {"push up"}
     assert result.matching.doubts == [
-        r"spellings of one class: 'caf\xe9' (1), 'cafe\u0301' (1) are one class, 'café'",
+        "spellings of one class: 'caf\xe9' (1), 'cafe\u0301' with accents apart (1) are one class, 'caf\xe9'",
         "spellings of one class: 'push up' (2), 'Push-Up' (1), 'push_up' (1) are one class, 'push up'",
     ]
     assert set(result.matching.doubts) <= set(result.matching.notes)

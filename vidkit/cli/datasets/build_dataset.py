@@ -125,7 +125,11 @@ def run(
         bool, typer.Option(help="Plan only the clips that are on disk.", rich_help_panel=_SOURCES)
     ] = False,
     strict_decode: Annotated[
-        bool, typer.Option(help="Concealed decoding errors are failures.", rich_help_panel=_CHECKS)
+        bool,
+        typer.Option(
+            help="Concealed decoding errors and times that had to be made are failures. A long still is none.",
+            rich_help_panel=_CHECKS,
+        ),
     ] = False,
     exclude: Annotated[
         list[Path] | None,

@@ -21,6 +21,7 @@ import av
 from vidkit.data.media import times as shown_times
 from vidkit.data.media.opening import OpenVideo, failing_as_clip_error, words_of
 from vidkit.data.media.packets import (
+    BARE,
     CLOCKED,
     JUMP_S,
     PACKET_IS_PICTURE,
@@ -31,6 +32,7 @@ from vidkit.data.media.packets import (
     tells_pictures,
 )
 from vidkit.data.media.promises import check_promises
+from vidkit.data.media.stalls import Stall, find_stalls
 from vidkit.data.media.times import ShownTimes
 from vidkit.errors import ClipError
 
@@ -100,12 +102,16 @@ def build_index(opened: OpenVideo) -> FrameIndex:
         raise ClipError("truncated" if video.frames else "no-video-stream", "the video stream holds no packet")
     if len(packets.hidden) == len(packets):
         raise ClipError("decode-error", f"the edit list shows none of {len(packets)} frames")
-    rates = (as_fraction(video.average_rate), as_fraction(video.guessed_rate))  # DV's average is that of its ticks
+    own = as_fraction(video.codec_context.framerate)
+    own = own if 1 <= own <= _FASTEST or (opened.format in BARE and 0 < own < 1) else Fraction(0)
+    rates = [as_fraction(video.average_rate), as_fraction(video.guessed_rate)]  # DV's average is that of its ticks
+    if opened.format in BARE:
+        rates.insert(0, own)
     rate = next((rate for rate in rates if 0 < rate <= _FASTEST), Fraction(25))
-    if tells_pictures(container, video, packets):
+    if tells_pictures(container, video, packets) and not _stalls_by_time(packets, video, own):
         index = _index_by_time(packets, packets.shown, as_fraction(video.time_base), rate)
     else:
-        index = _index_by_decoding(opened, packets, rate)
+        index = _index_by_decoding(opened, packets, rate, own)
     if broken:
         index = replace(index, warnings=(*broken, *index.warnings))
     if opened.strict and index.warnings:
@@ -134,23 +140,33 @@ def _index_by_time(
     )
 
 
-def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction) -> FrameIndex:
+def _stalls_by_time(packets: Packets, video: Any, own: Fraction) -> tuple[Stall, ...]:
+    shown = packets.shown
+    lasts = [packets.durations[k] for _, k in shown]
+    return find_stalls([time for time, _ in shown], lasts, as_fraction(video.time_base), own)
+
+
+def _index_by_decoding(opened: OpenVideo, packets: Packets, rate: Fraction, own: Fraction) -> FrameIndex:
     """Count what comes out where packets do not tell: AVI without times, packed or hidden pictures, odd clocks."""
     losses = Losses()
     with failing_as_clip_error():
-        came = [frame.pts for frame in decode_packets(opened, opened.from_start(), None, losses=losses)]
-    if not came:
+        frames = decode_packets(opened, opened.from_start(), None, losses=losses)
+        told = [(frame.pts, frame.duration or 0) for frame in frames]
+    if not told:
         raise ClipError("decode-error", "no frame could be decoded")
+    came, lasts = [time for time, _ in told], [duration for _, duration in told]
     video = opened.video
     time_base = as_fraction(video.time_base)
     pictures = video.codec_context.name in PACKET_IS_PICTURE
     expected = len(packets) - len(packets.hidden) if pictures and not field_coded(video) else 0
-    if pictures and opened.format != "avi" and shown_times.increasing(came):
+    stalls = find_stalls(came, lasts, time_base, own) if opened.format != "avi" else ()
+    if pictures and opened.format != "avi" and shown_times.increasing(came) and not stalls:
         timed = _by_time_after_all(packets, came, time_base, rate, opened)
         if timed is not None:
             return timed
-    own = as_fraction(video.codec_context.framerate)
-    times = _times(opened, packets, came, time_base, rate, own if 1 <= own <= _FASTEST else rate)
+    if stalls:  # an average of what stood still is none
+        rate = own or 1 / (stalls[0].step * time_base)
+    times = _times(opened, packets, came, time_base, rate, own, stalls)
     duration = times.pts[-1] - times.pts[0] + times.lasts
     if opened.format == "avi":  # to the end of the last empty chunk
         duration = max(duration, packets.places * times.lasts - times.pts[0])
@@ -201,6 +217,7 @@ def _times(
     time_base: Fraction,
     stated: Fraction,
     own: Fraction,
+    stalls: tuple[Stall, ...],
 ) -> ShownTimes:
     tick = max(1, round(1 / (stated * time_base)))
     if opened.format == "avi":  # the n-th chunk is due at n / rate
@@ -208,10 +225,15 @@ def _times(
             return ShownTimes(tuple(d for d in packets.dts if d is not None), time_base, tick)
         if not shown_times.increasing(came):
             return ShownTimes(tuple(i * tick for i in range(len(came))), time_base, tick)
-    if shown_times.increasing(came) and not _jumps(opened, came, time_base):
+    if shown_times.increasing(came) and not _jumps(opened, came, time_base) and not stalls:
         return ShownTimes(tuple(p for p in came if p is not None), time_base, tick)
     jump = JUMP_S / time_base if opened.format in CLOCKED else None
-    return shown_times.mend(came, time_base, stated=stated, own=own, jump=jump)
+    whose = "the stated rate"
+    if opened.format in BARE:
+        whose = "the coded stream's rate" if own else "ffmpeg's default, for the stream states no rate"
+    return shown_times.mend(
+        came, time_base, stated=stated, own=own or stated, jump=jump, whose=whose, stalls=stalls
+    )
 
 
 def _jumps(opened: OpenVideo, came: list[Any], time_base: Fraction) -> bool:

@@ -24,6 +24,9 @@ _SEEKABLE = frozenset({"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"})
 #: Containers that hold a running clock, which jumps where recordings were joined.
 CLOCKED = frozenset({"mpegts", "mpeg", "dv"})
 
+#: Streams without a container: only the coded stream states a rate. What FFmpeg reports is its own default, 25.
+BARE = frozenset({"h264", "hevc", "vvc", "m4v", "mpegvideo", "h261", "h263", "vc1", "obu", "mjpeg"})
+
 #: A clock that runs ahead by more than this has jumped, as in ffmpeg.
 JUMP_S = 10
 
@@ -40,6 +43,8 @@ class Packets:
 
     pts: list[int | None]
     dts: list[int | None]
+    durations: list[int]
+    """0 where a packet does not say how long it lasts."""
     hidden: set[int]
     """Packets before an edit list's first picture or after its last: decoded, never shown."""
     keys: list[int]
@@ -120,6 +125,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, FirstPacket | Non
     """
     pts: list[int | None] = []
     dts: list[int | None] = []
+    durations: list[int] = []
     hidden: set[int] = set()
     keys: list[int] = []
     first = None
@@ -156,6 +162,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, FirstPacket | Non
                 hidden.add(k)
         pts.append(time)
         dts.append(packet.dts)
+        durations.append(packet.duration or 0)
     places = len(pts) + empty
     if container.format.name == "avi" and dts and dts[-1] is not None:
         places = max(places, dts[-1] + 1)  # their times are numbers of chunks
@@ -163,6 +170,7 @@ def read_packets(container: Any, video: Any) -> tuple[Packets, FirstPacket | Non
     found = Packets(
         pts=pts,
         dts=dts,
+        durations=durations,
         hidden=hidden,
         keys=keys,
         first_key=first_key if first_key >= 0 else len(pts),

@@ -3,6 +3,13 @@
 The pictures come in the order in which they are shown, for that is how a decoder gives them; what is to be
 found are their times. Those that are usable stay, others are made from their neighbours or from the rate that
 the stream states, and a warning says so.
+
+A gap is kept however long it is: a still that stays for minutes is a good file in MP4, Matroska and all others
+that write a time for each picture. There a clock that jumped ahead cannot be told from a still, so that the times
+stay, the ledger gets a warning (`frame_index.long_gaps`), and strict decoding lets it pass: nothing was made up.
+Only in MPEG-TS, MPEG-PS and DV, whose clock runs on from picture to picture, is a gap above ten seconds a jump;
+there later frames follow on, and strict decoding refuses the file. A clock that runs back, or stands still
+(`stalls`), is mended in all containers.
 """
 
 from __future__ import annotations
@@ -12,6 +19,8 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from statistics import median_low
+
+from vidkit.data.media.stalls import Stall, without_stalls
 
 #: Of a stream's times, the part that may be in disorder before none of them is believed.
 _DISORDER = 0.1
@@ -52,6 +61,8 @@ def mend(
     stated: Fraction,
     own: Fraction,
     jump: Fraction | None,
+    whose: str = "the stated rate",
+    stalls: Sequence[Stall] = (),
 ) -> ShownTimes:
     """Times for all pictures from those that some of them have.
 
@@ -60,13 +71,16 @@ def mend(
         stated: pictures a second, as the container says.
         own: likewise, as the coded stream itself says: it holds where the container's times are worth nothing.
         jump: gaps above this many ticks are jumps of the clock; None where a gap may have any length.
+        whose: what `stated` is, in words.
+        stalls: where the times stand still: those within are none, and what follows comes after them.
     """
+    times, moved = without_stalls(times, stalls)
     count = len(times)
     told = sum(time is not None for time in times)
     if not told:
         made = from_rate(count, time_base, stated)
-        return _warned(made, f"no frame has a time: made from the stated rate, {_per_second(stated)}")
-    step = _usual_step(times) or 1 / (stated * time_base)
+        return _warned(made, f"no frame has a time: made from {whose}, {_per_second(stated)}")
+    step = _usual_step(times) or (stalls[0].step if stalls else 1 / (stated * time_base))
     kept, jumps, disorder = _unrolled(times, step, jump)
     if disorder + jumps > max(1, _DISORDER * told):
         made = from_rate(count, time_base, own)
@@ -76,10 +90,15 @@ def mend(
         return _warned(made, f"all times are equal: made from the coded stream's rate, {_per_second(own)}")
     made = _filled(kept, time_base, step)
     notes = []
+    missing = kept.count(None)
     if jumps:
         notes.append(f"the clock jumps {jumps} time{'s' * (jumps > 1)}: later frames follow on")
-    missing = kept.count(None)
-    if missing:
+    if moved:
+        often = f"{moved} time{'s' * (moved > 1)}"
+        notes.append(
+            f"the clock stands still {often}: {missing} of {count} frames are spread, later ones follow on"
+        )
+    elif missing:
         notes.append(f"{missing} of {count} frames have no usable time: made from their neighbours")
     return _warned(made, *notes)
 

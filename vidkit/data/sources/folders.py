@@ -1,4 +1,4 @@
-"""Any videos in class folders -> clip table: `<class>/x.mp4` or `<split>/<class>/x.mp4`."""
+"""Any videos in class folders -> clip table: `<class>/x.mp4`, split folders above or below the classes."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     """Clip table of class folders: the files are the plan, native ids are paths without their ending.
 
     A video's class is the folder that it lies in. Its split is the folder that is named as one, whole, at the one
-    level where the tree has its splits (train where there is none). Without a class list the classes are the
-    folder names, sorted; spellings that differ only in case, blanks, punctuation or normal form are one class.
+    level where the tree has its splits (train where there is none): `<split>/<class>/x.mp4`, or
+    `<class>/<split>/x.mp4` where every class folder holds split folders only. Without a class list the classes are
+    the folder names, sorted; spellings that differ only in case, blanks, punctuation or normal form are one class.
 
     Raises:
-        AnnotationError: there is no video in any class folder.
+        AnnotationError: there is no video in any class folder, or only some class folders hold split folders.
         ConfigError: a folder that cannot be read.
     """
     classes = source_classes(spec)
@@ -38,11 +39,15 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     )
     matching, rows, videos = reading.matching, reading.rows, reading.files.videos
     places = _places(videos)
+    if mixed := _split_in_part(places):
+        raise reading.refusal(
+            f"{display_path(mixed)} holds split folders, other class folders do not", hint=_EXPECTED
+        )
     named = [place.name for path in videos if (place := places[_folder(path)]).name is not None]
     if not named:
         raise reading.refusal(
             f"{len(videos):,} videos, none of them in a class folder",
-            hint="expected <class>/x.mp4, or <split>/<class>/x.mp4 with train, val or test",
+            hint=_EXPECTED,
         )
     class_of, merged = merge_spellings(named)
     if lookup is not None:
@@ -52,8 +57,12 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
         for text in merged:
             matching.doubt(f"spellings of one class: {text}")
     reading.lookup = lookup
+    if below := [folder for folder, place in places.items() if place.above]:
+        parents = {_folder(folder) for folder in below}
+        if len(parents) == 1:  # as well a folder around splits whose videos have no classes
+            matching.doubt(f"the only class is {display_path(min(parents))}, a folder around split folders")
     for number, path in enumerate(videos, start=1):
-        folder, split = places[_folder(path)]
+        folder, split, _ = places[_folder(path)]
         label = class_of.get(folder) if folder is not None else None
         error = message = None
         shown = display_path(path)
@@ -85,12 +94,17 @@ def read(spec: SourceSpec, roots: Roots, options: SourceOptions) -> SourceResult
     return reading.end()
 
 
+_EXPECTED = "expected <class>/x.mp4, <split>/<class>/x.mp4 or <class>/<split>/x.mp4 with train, val or test"
+
+
 class _Place(NamedTuple):
     """What a folder says of the videos in it."""
 
     name: str | None
     """The class as it is spelled there; None: the folder is no class."""
     split: str | None
+    above: bool = False
+    """The class is the folder around the split's."""
 
 
 def _folder(path: str) -> str:
@@ -101,12 +115,31 @@ def _places(videos: list[str]) -> dict[str, _Place]:
     """Folder -> class and split."""
     parts = {folder: folder.split("/") if folder else [] for folder in map(_folder, videos)}
     level = split_level(parts[_folder(path)] for path in videos)
+    # <class>/<split>/x.mp4: below the classes there is nothing but split folders
+    last = level is not None and level > 0 and all(len(names) == level + 1 for names in parts.values() if names)
     places = {}
     for folder, names in parts.items():
+        if last and names:
+            places[folder] = _Place(plain(names[-2]), split_of_folder(names[-1]), above=True)
+            continue
         split = split_of_folder(names[level]) if level is not None and level < len(names) else None
         is_class = bool(names) and not (split is not None and level == len(names) - 1)
         places[folder] = _Place(plain(names[-1]) if is_class else None, split)
     return places
+
+
+def _split_in_part(places: dict[str, _Place]) -> str | None:
+    """A class folder of split folders in a tree where others are not so; None where there is none.
+
+    A folder of one folder that is named as a split may well be one of classes: `vehicles/train/x.mp4`.
+    """
+    if any(place.split for place in places.values()):
+        return None
+    children: dict[str, set[str | None]] = {}
+    for folder in places:
+        if "/" in folder:
+            children.setdefault(_folder(folder), set()).add(split_of_folder(folder.rpartition("/")[2]))
+    return min((parent for parent, found in children.items() if len(found) > 1 and None not in found), default=None)
 
 
 def note_tree(reading: Reading) -> None:

@@ -81,10 +81,14 @@ def merge_spellings(names: Iterable[str]) -> tuple[dict[str, str], list[str]]:
         ranked = sorted(found, key=lambda name: (-found[name], not unicodedata.is_normalized("NFC", name), name))
         class_of.update(dict.fromkeys(ranked, ranked[0]))
         if len(ranked) > 1:
-            composed = len({unicodedata.normalize("NFC", name) for name in ranked}) == len(ranked)
-            shown = ", ".join(
-                f"{name!r} ({found[name]:,})" if composed else f"{name!a} ({found[name]:,})" for name in ranked[:5]
-            )
+            shown = ", ".join(f"{_told_apart(name, ranked)} ({found[name]:,})" for name in ranked[:5])
             more = f" and {len(ranked) - 5} more" if len(ranked) > 5 else ""
             merged.append(f"{shown}{more} are one class, {ranked[0]!r}")
     return class_of, sorted(merged)
+
+
+def _told_apart(name: str, names: list[str]) -> str:
+    """A name as it is read; of two that look the same, the one in another normal form says so."""
+    composed = unicodedata.normalize("NFC", name)
+    twins = sum(unicodedata.normalize("NFC", other) == composed for other in names)
+    return f"{name!r}" if twins < 2 or name == composed else f"{name!r} with accents apart"
