@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vidkit.errors import ClipError, VidkitError, clean_message
+from vidkit.extras import EXTRAS, install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,10 +22,7 @@ if TYPE_CHECKING:
 Status = Literal["ok", "warn", "missing"]
 
 #: Packages that vidkit cannot do without, and what for. Their versions are read, not imported.
-_NEEDED = (
-    *("numpy", "pyarrow", "pillow", "pandas", "webdataset", "typer", "rich", "torch", "torchvision", "timm"),
-    *("scipy", "matplotlib", "jinja2"),
-)
+_NEEDED = ("numpy", "pyarrow", "pillow", "webdataset", "typer", "rich", "jinja2", "cattrs", "pyyaml")
 
 _REINSTALL = 'pip install --upgrade "vidkit"'
 
@@ -61,7 +59,7 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Look at everything. Takes some seconds: torch is started in a process of its own. Never raises."""
-    found = [_python(), *_packages(), _pyav()]
+    found = [_python(), *_packages(), _pyav(), *_extras()]
     with tempfile.TemporaryDirectory(prefix="vidkit-doctor-") as folder:
         clip = Path(folder, "clip.mp4")
         encoder = _encoder(clip)
@@ -69,7 +67,8 @@ def examine() -> list[Finding]:
         if encoder.status == "ok":
             found += [_decoder_pyav(clip), _decoder_decord(clip)]
         found += _ffmpeg(clip if encoder.status == "ok" else None)
-    found += _torch()
+    if EXTRAS["train"].absent() != list(EXTRAS["train"].modules):  # else there is nothing to ask
+        found += _torch()
     found += [_cpus(), _disk(Path.cwd()), _open_files()]
     return found
 
@@ -113,6 +112,32 @@ def _packages() -> list[Finding]:
         except importlib.metadata.PackageNotFoundError:
             found.append(Finding(name=name, status="missing", detail="not installed", remedy=_REINSTALL))
     return found
+
+
+def _extras() -> list[Finding]:
+    """What each extra brings; decoders and ffmpeg are tried out further on. Looked for, not imported."""
+    found = []
+    for name, extra in EXTRAS.items():
+        if name in ("decord", "ffmpeg"):
+            continue
+        absent = extra.absent()
+        if not absent:
+            versions = ", ".join(f"{module} {_version(module)}" for module in extra.modules)
+            found.append(Finding(name=f"extra {name}", status="ok", detail=versions))
+            continue
+        # a part of what trains was taken away: the rest cannot be relied on
+        broken = name == "train" and len(absent) < len(extra.modules)
+        detail = f"not installed: {', '.join(absent)}; needed by {extra.needed_by}"
+        status: Status = "missing" if broken else "warn"
+        found.append(Finding(name=f"extra {name}", status=status, detail=detail, remedy=install(name)))
+    return found
+
+
+def _version(module: str) -> str:
+    try:
+        return importlib.metadata.version(module)
+    except importlib.metadata.PackageNotFoundError:  # lies in a folder without having been installed
+        return "of unknown version"
 
 
 def _pyav() -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from vidkit import doctor
 from vidkit.doctor import Finding
+from vidkit.extras import EXTRAS
 
 
 def by_name(findings: list[Finding]) -> dict[str, Finding]:
@@ -41,9 +43,11 @@ def without_torch(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
 def test_this_machine_can_do_the_work() -> None:
     found = by_name(doctor.examine())
     assert not [f for f in found.values() if f.status == "missing"]
-    for name in ("vidkit", "av", "numpy", "pyarrow", "torch", "webdataset", "typer", "rich", "timm", "torchvision"):
+    for name in ("vidkit", "av", "numpy", "pyarrow", "webdataset", "typer", "rich"):
         assert found[name].status == "ok"
         assert found[name].detail[0].isdigit()
+    assert found["extra train"].status == "ok"
+    assert found["extra train"].detail.startswith("torch 2.")
     assert found["decoder pyav"].detail == "decoded 8 frames, all of them right"
     assert {"GPU", "CPUs", "free disk", "open files", "ffmpeg", "decoder decord", "encoder libx264"} <= set(found)
     for finding in found.values():
@@ -52,7 +56,9 @@ def test_this_machine_can_do_the_work() -> None:
 
 
 def test_it_imports_no_torch() -> None:
-    program = "import sys; from vidkit import doctor; doctor._packages(); print('torch' in sys.modules)"
+    program = (
+        "import sys; from vidkit import doctor; doctor._packages(); doctor._extras(); print('torch' in sys.modules)"
+    )
     out = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "False"
 
@@ -61,14 +67,32 @@ def test_a_package_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.metadata.version
 
     def version(name: str) -> str:
-        if name == "timm":
+        if name == "rich":
             raise importlib.metadata.PackageNotFoundError(name)
         return real(name)
 
     monkeypatch.setattr(importlib.metadata, "version", version)
-    found = by_name(doctor._packages())["timm"]
+    found = by_name(doctor._packages())["rich"]
     assert (found.status, found.detail) == ("missing", "not installed")
     assert found.remedy == 'pip install --upgrade "vidkit"'
+
+
+@pytest.mark.parametrize(
+    ("absent", "status", "detail"),
+    [
+        (EXTRAS["train"].modules, "warn", "not installed: torch, torchvision, timm, "),
+        (("timm",), "missing", "not installed: timm; needed by pretrain, finetune, "),
+    ],
+)
+def test_what_an_extra_would_bring(
+    absent: tuple[str, ...], status: str, detail: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without any of it datasets are built all the same; a part alone is a broken installation."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in absent else real(name))
+    found = by_name(doctor._extras())["extra train"]
+    assert (found.status, found.remedy) == (status, 'pip install "vidkit[train]"')
+    assert found.detail.startswith(detail)
 
 
 def test_a_decoder_that_gives_wrong_frames_is_found_out() -> None:

@@ -10,6 +10,7 @@ import typer
 
 from vidkit.cli.commands import Commands
 from vidkit.errors import VidkitError, display_path
+from vidkit.extras import extra_of, install
 
 # no markup: help by rich takes longer to import than all else that --help needs
 app = typer.Typer(
@@ -38,6 +39,11 @@ def main() -> None:
         if error.filename is None:
             raise
         _fail(f"{display_path(os.fsdecode(error.filename))}: {error.strerror}", 1)
+    except ModuleNotFoundError as error:  # what an extra brings; anything else that is not there is a bug
+        extra = extra_of(error.name)
+        if extra is None:
+            raise
+        _fail(f"this needs {error.name}, which is not installed\n  -> {install(extra)}", 1)
     except Exception as error:  # click's own errors know how to show themselves; anything else is a bug
         show = getattr(error, "show", None)
         if show is None:

@@ -55,7 +55,8 @@ class ClipDataset:
         path: folder of the built dataset, or its address ("s3://bucket/k400", "https://host/k400"): clips are then
             read by byte ranges, and no shard as a whole.
         split: "train", "val" or "test".
-        frames, stride: T frames, `stride` stored frames apart.
+        frames: T.
+        stride: stored frames from one of them to the next.
         mode: "train" (random start), "segments" (one frame from each of T segments) or "views" (K uniform
             starts x S places, for tests); see `sampling.Sampling`.
         training: random and augmented, or not. Follows from `mode`; "segments" needs to be told.

@@ -41,7 +41,8 @@ class ClipLoader:
         dataset: what to read; its `seed` is the loader's.
         batch_size: clips for each process and step. A batch has `dataset.sampling.rows` rows for each of them.
         workers: processes that read; 0: this one reads.
-        rank, world: this process, and how many share an epoch.
+        rank: this process.
+        world: how many share an epoch.
         tail: "cut" (training) leaves out the clips that do not fill a step, "pad" fills it with clips from the
             epoch's start, "keep" (tests) gives every clip once; see `order.epoch_samples`.
         max_bad: clips that may be left out of training because they cannot be decoded, as a number or as a
