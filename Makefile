@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo pictures test lint regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
+.PHONY: install demo pictures test lint docs guide-commands wheel regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -47,6 +47,18 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --quiet tests/test_docs.py
+
+# the guide as a site in site/, which opens from a disk; a broken link or reference is an error
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+# every command of the guide that takes long and needs neither real data nor a GPU; about ten minutes on 2 cores
+guide-commands: install
+	$(BIN)/python -m pytest -m slow tests/guide
+
+# the wheel, installed alone into an empty environment of $(PYTHON), and tried out there
+wheel:
+	.ci/wheel $(PYTHON)
 
 # tokens, MACs, memory, shards, losses and ratios of speed against those kept in the repository; part of CI
 regress: install
@@ -94,4 +106,4 @@ cuda: install
 	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
 
 clean:
-	rm -rf vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
+	rm -rf site dist vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
