@@ -22,7 +22,7 @@ ENTRIES: dict[str, Entry] = {name: entry for panel in PANELS.values() for name, 
 BENCHES: dict[str, Entry] = {name: entry for panel in BENCH.values() for name, entry in panel.items()}
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 #: Options in the text that are another program's.
-OTHERS = {"--user", "--build-arg"}
+OTHERS = {"--user", "--build-arg", "--no-compile", "--num-cpus", "--num-gpus", "--gpus", "--signal", "--requeue"}
 
 
 @each_page
