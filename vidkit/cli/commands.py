@@ -95,8 +95,8 @@ PANELS: dict[str, dict[str, Entry]] = {
         ),
         "report": Entry(
             "vidkit.cli.bench.report",
-            "Print the table of an ablation or a study: mean and 95 % interval over seeds, each cell against the "
-            "best other one or each arm against the study's reference, and the paper's figures beside.",
+            "Print the table of an ablation or a study: mean and 95 % interval over seeds, contrasts with a "
+            "verdict each or each arm against the study's reference, and the paper's figures beside.",
         ),
         "bench": Entry("", "Measure parts of the way from shards to models."),
     },

@@ -26,6 +26,7 @@ from vidkit.models.layers import (
 )
 from vidkit.models.losses import (
     EPS,
+    effective_of_errors,
     entropy,
     head_errors,
     motion_energy,
@@ -68,6 +69,9 @@ class AdaMAEOutput:
     """Nats, mean over the batch; log N when the sampler does not choose at all."""
     effective_tokens: Tensor | None
     """exp of each clip's entropy, mean over the batch: N for an even distribution, 1 for a collapsed one."""
+    ideal_effective_tokens: Tensor | None
+    """Beside them: what a draw in proportion to the targets' errors would have, the optimum of the published
+    sampling loss; N / M times exp of its entropy, mean over the batch. Whatever the mask. None if not asked for."""
     motion_overlap: Tensor | None
     """Share of visible tokens among the V tokens with most frame difference; V / N by chance.
     None if not asked for."""
@@ -154,7 +158,8 @@ class AdaMAE(nn.Module):
             keep_BV: visible tokens to use instead of drawn ones, distinct and ascending in each row. Targets are
                 then drawn from all the others.
             shares_BN: share of each token that moves, for maskers that ask for it: `masking.Side`.
-            diagnostics: whether to compute `motion_overlap`, the one figure that reads the clips again.
+            diagnostics: whether to compute `motion_overlap`, the one figure that reads the clips again, and
+                `ideal_effective_tokens`.
 
         Raises:
             ConfigError: clips of another shape or dtype.
@@ -194,12 +199,14 @@ class AdaMAE(nn.Module):
             self.running_errors.update(_targets(mask), errors_BM.detach())
         keep_BV = mask.keep
         overlap = self.overlap(patches_BNP, keep_BV) if diagnostics else None
+        ideal = effective_of_errors(errors_BM.detach(), inputs_BNQ.shape[1]) if diagnostics else None
         return AdaMAEOutput(
             loss=loss,
             reconstruction_loss=reconstruction.detach(),
             sampling_loss=None if sampling is None else sampling.detach(),
             sampler_entropy=None if spread is None else spread.mean(),
             effective_tokens=None if spread is None else spread.exp().mean(),
+            ideal_effective_tokens=ideal,
             motion_overlap=overlap,
             finite=loss.detach().isfinite(),
             keep=keep_BV,

@@ -149,6 +149,17 @@ def entropy(log_probs_BN: Tensor) -> Tensor:
     return -(log_probs_BN.exp() * log_probs_BN).sum(dim=-1)
 
 
+def effective_of_errors(errors_BM: Tensor, tokens: int) -> Tensor:
+    """Effective number of N `tokens` of a draw in proportion to errors, of which M are known: N / M times exp of
+    the entropy, mean over the batch. N where all errors are alike. A scalar.
+    """
+    errors_BM = errors_BM.float()
+    share_BM = errors_BM / errors_BM.sum(dim=1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny)
+    entropy_B = -torch.special.xlogy(share_BM, share_BM).sum(dim=1)
+    found: Tensor = entropy_B.exp().mean() * (tokens / errors_BM.shape[1])
+    return found
+
+
 def motion_energy(patches_BNP: Tensor, config: ViTConfig) -> Tensor:
     """Mean squared difference between each frame and the one before, averaged over a token's tubelet. (B, N).
 

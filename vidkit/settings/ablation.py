@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from vidkit.errors import ConfigError
 from vidkit.settings.encode import Faults
-from vidkit.settings.mask import PAPER_STRATEGIES, is_strategy, strategies_in_words
-from vidkit.settings.model import AdaMAEConfig, TokenizerKind, one_of
+from vidkit.settings.mask import PAPER_STRATEGIES, Targets, is_strategy, strategies_in_words
+from vidkit.settings.model import AdaMAEConfig, DecoderKind, TokenizerKind, one_of
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, Precision, PretrainConfig, ViewConfig
 
@@ -20,6 +21,7 @@ SamplerName = Literal["mlp", "mha-1", "mha-1-half", "mha-2-half"]
 Study = Literal["reconstruction", "mask-ratio", "meta"]
 Preset = Literal[
     "masks",
+    "verdicts",
     "table1a",
     "table1b",
     "table1c",
@@ -30,6 +32,9 @@ Preset = Literal[
     "mask-ratio",
     "meta",
 ]
+
+#: What arms have alike: visible tokens of a clip, or multiply-accumulates of the whole pre-training.
+Equal = Literal["tokens", "compute"]
 
 #: Of the preset "masks": the paper's Table 1b, for every strategy.
 RATIOS = (0.80, 0.85, 0.90, 0.95, 0.98)
@@ -48,6 +53,9 @@ class Cell:
     epochs: int | None = None
     """Of pre-training."""
     tokenizer: TokenizerKind | None = None
+    targets: Targets | None = None
+    target_ratio: float | None = None
+    decoder: DecoderKind | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -57,11 +65,22 @@ class Cell:
         for name in ("decoder_depth", "epochs"):
             value = getattr(self, name)
             faults.check(value is None or value >= 1, name, value, "at least 1")
-        for name, choices in (("loss", LossName), ("sampler", SamplerName), ("tokenizer", TokenizerKind)):
+        share = self.target_ratio
+        faults.check(share is None or 0 < share <= 1, "target_ratio", share, "above 0, at most 1")
+        for name, choices in _CHOICES.items():
             value = getattr(self, name)
             faults.check(value is None or value in get_args(choices), name, value, one_of(choices))
         faults.check(self.seed >= 0, "seed", self.seed, "at least 0")
         faults.raise_if_any("ablation cell")
+
+
+_CHOICES = {
+    "loss": LossName,
+    "sampler": SamplerName,
+    "tokenizer": TokenizerKind,
+    "targets": Targets,
+    "decoder": DecoderKind,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +95,10 @@ class Grid:
     """For adaptive masks only."""
     epochs: tuple[int, ...] = ()
     tokenizers: tuple[TokenizerKind, ...] = ()
+    targets: tuple[Targets, ...] = ()
+    target_ratios: tuple[float, ...] = ()
+    """For targets that are not the complement."""
+    decoders: tuple[DecoderKind, ...] = ()
     seeds: tuple[int, ...] = (0,)
 
     def cells(self, recipe: Recipe) -> tuple[Cell, ...]:
@@ -85,8 +108,12 @@ class Grid:
             ConfigError: a value that no cell can have.
         """
         usual = recipe.pretrain.model.mask
+        if self.target_ratios and {*(self.targets or (usual.targets,))} == {"complement"}:
+            raise ConfigError(
+                "a share of the targets needs to know which", field="--target-ratio", hint="give --targets random"
+            )
         found: dict[Cell, None] = {}
-        for mask, ratio, depth, loss, sampler, epochs, tokenizer, seed in itertools.product(
+        first = itertools.product(
             self.masks or (usual.strategy,),
             self.ratios or (usual.ratio,),
             self.decoder_depths or (None,),
@@ -94,8 +121,12 @@ class Grid:
             self.samplers or (None,),
             self.epochs or (None,),
             self.tokenizers or (None,),
-            self.seeds or (0,),
-        ):
+        )
+        last = itertools.product(
+            self.targets or (None,), self.target_ratios or (None,), self.decoders or (None,), self.seeds or (0,)
+        )
+        for one, (targets, share, decoder, seed) in itertools.product(first, last):
+            mask, ratio, depth, loss, sampler, epochs, tokenizer = one
             cell = Cell(
                 mask=mask,
                 ratio=ratio,
@@ -104,6 +135,9 @@ class Grid:
                 sampler=sampler if mask == "adaptive" else None,
                 epochs=epochs,
                 tokenizer=tokenizer,
+                targets=targets,
+                target_ratio=None if (targets or usual.targets) == "complement" else share,
+                decoder=decoder,
                 seed=seed,
             )
             found[cell] = None
@@ -113,6 +147,26 @@ class Grid:
 def masks_grid(seeds: tuple[int, ...]) -> Grid:
     """The preset "masks": the four strategies at five ratios."""
     return Grid(masks=PAPER_STRATEGIES, ratios=RATIOS, seeds=seeds)
+
+
+#: Of the preset "verdicts": masks at each ratio. The oracles say whether masks can be told apart at all.
+VERDICTS: dict[float, tuple[str, ...]] = {
+    0.95: ("random", "tube", "frame", "adaptive", "error", "motion", "multi-block", "oracle", "anti-oracle"),
+    0.90: ("random", "tube", "frame", "adaptive", "oracle", "anti-oracle"),
+}
+#: Of the preset "verdicts", where no others are asked for: pairs of seeds are what a verdict is made from.
+VERDICT_SEEDS = (0, 1, 2, 3, 4)
+VERDICT_MEASURES = ("finetune-10", "ridge", "knn", "common-error")
+
+
+def verdict_cells(seeds: tuple[int, ...]) -> tuple[Cell, ...]:
+    """The preset "verdicts", seed by seed: an interrupted run has whole pairs."""
+    return tuple(
+        Cell(mask=mask, ratio=ratio, seed=seed)
+        for seed in seeds
+        for ratio, masks in VERDICTS.items()
+        for mask in masks
+    )
 
 
 def check_preset(name: str) -> None:
@@ -139,6 +193,50 @@ class MemoryConfig:
     model: AdaMAEConfig
     batch: int
     precision: Precision
+
+
+#: What arms are measured by. "finetune-10": fine-tuned with 10 % of the labels.
+MEASURES = ("finetune", "finetune-P", "ridge", "knn", "attentive", "common-error")
+_PART = re.compile(r"finetune-([1-9][0-9]?)")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measures:
+    """What each arm of an ablation is measured by, and when. No pre-training depends on it."""
+
+    names: tuple[str, ...] = ("finetune", "ridge", "knn", "common-error")
+    """The first one decides. "finetune" is measured at the end of pre-training alone, the others at `shares`."""
+    shares: tuple[float, ...] = (0.1, 0.25, 0.5, 1.0)
+    """Of pre-training, ascending, its end among them."""
+    common_ratio: float = 0.9
+    """Of "common-error": share of the tokens that is hidden, whatever an arm's own ratio."""
+    common_seed: int = 0
+    """Of these masks; no arm's."""
+
+    def __post_init__(self) -> None:
+        faults = Faults()
+        for name in self.names or ("none",):
+            known = name in MEASURES or _PART.fullmatch(name) is not None
+            expected = ", ".join(MEASURES) + ", where P is a number of percent from 1 to 99"
+            faults.check(known and name != "finetune-P", "measure", name, f"one of {expected}")
+        faults.check(len(set(self.names)) == len(self.names), "measure", ", ".join(self.names), "each once")
+        given = self.shares
+        good = bool(given) and given[0] > 0 and given[-1] == 1 and sorted(set(given)) == list(given)
+        faults.check(good, "shares", given, "ascending numbers above 0, the last of them 1")
+        faults.check(0 < self.common_ratio < 1, "common_ratio", self.common_ratio, "above 0 and below 1")
+        faults.check(self.common_seed >= 0, "common_seed", self.common_seed, "at least 0")
+        faults.raise_if_any("measures")
+
+    @property
+    def parts(self) -> dict[str, float]:
+        """Share of the labels of each fine-tuning with a part of them, by its name."""
+        found = ((name, _PART.fullmatch(name)) for name in self.names)
+        return {name: int(match[1]) / 100 for name, match in found if match is not None}
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """Of the frozen encoder."""
+        return tuple(name for name in self.names if name in ("ridge", "knn", "attentive"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

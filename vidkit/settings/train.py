@@ -91,11 +91,18 @@ class OptimConfig:
     precision: Precision = "fp32"
     compile: bool = False
     """torch.compile the model."""
+    part_epochs: float | None = field(default=None, metadata=LATER)
+    """The run's length where it is no whole number of epochs, rounded to whole steps; `epochs` is then that number
+    rounded up. None: `epochs`."""
 
     def __post_init__(self) -> None:
         faults = Faults()
         for name in ("epochs", "batch_size", "accumulate"):
             faults.check(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        length = self.part_epochs
+        if length is not None:
+            good = self.epochs - 1 < length <= self.epochs
+            faults.check(good, "part_epochs", length, f"above {self.epochs - 1}, at most epochs {self.epochs}")
         for name in ("base_lr",):
             faults.check(getattr(self, name) > 0, name, getattr(self, name), "above 0")
         for name in ("warmup_epochs", "start_lr", "min_lr", "weight_decay"):
@@ -109,6 +116,15 @@ class OptimConfig:
         parts = self.batch_size % self.accumulate == 0
         faults.check(parts, "accumulate", self.accumulate, f"a divisor of batch_size {self.batch_size}")
         faults.raise_if_any("optimiser settings")
+
+    @property
+    def length(self) -> float:
+        """Epochs of the run, parts of one included."""
+        return self.epochs if self.part_epochs is None else self.part_epochs
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """Of the run; at least one."""
+        return max(1, round(self.length * steps_per_epoch))
 
     @property
     def lr(self) -> float:
@@ -151,6 +167,9 @@ class PretrainConfig:
     """Log how visible tokens overlap with motion, which reads the clips once more."""
     moving: bool = field(default=False, metadata=LATER)
     """Log which share of the visible tokens lies on what moves, for datasets that say where that is."""
+    paired: bool = field(default=False, metadata=LATER)
+    """Draw the weights of encoder and decoder as the same seed draws them without a sampler, so that adaptive masks
+    begin where others do. The sampler's own come from the same seed."""
     probe_epochs: int = field(default=0, metadata=LATER)
     """Epochs between probes of the frozen encoder on the validation split, into log.jsonl; 0: none."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +58,8 @@ class Task:
     """Plain values for checkpoints."""
     validate: Validate | None = None
     validate_epochs: int = 1
+    keep: tuple[float, ...] = ()
+    """Shares of the run, below 1, at which a checkpoint of the weights is kept as well."""
     metric: str = ""
     """Which of the metrics decides what the best checkpoint is. Empty: none does."""
 
@@ -113,7 +115,8 @@ class _Loop:
                 f"an epoch has {len(task.loader)} batches, fewer than one step accumulates",
                 field="optim.accumulate",
             )
-        self.total = task.optim.epochs * self.steps_per_epoch
+        self.total = task.optim.total_steps(self.steps_per_epoch)
+        self.keep = kept_steps(task.keep, self.total)
         self.sums: dict[str, Tensor] = {}
         self.count = 0
         self.bad_step = torch.full((), -1, dtype=torch.int64, device=accelerate.device)
@@ -144,7 +147,9 @@ class _Loop:
                 elif self.at.step % CHECK_EVERY == 0:
                     self._check()
                 stop = self._agreed_stop()
-                if rest == 0:
+                if self.at.step in self.keep:
+                    self._keep(epoch)
+                if rest == 0 or self.at.step == self.total:
                     self._end_of_epoch()
                     metrics = self._validate(epoch) or metrics
                     if epoch % self.task.log.save_epochs == 0 or self.at.step == self.total or stop:
@@ -323,6 +328,12 @@ class _Loop:
         if every and epoch and epoch % every == 0 and self.at.step % self.steps_per_epoch == 0:
             checkpoints.save(self.run.epoch(epoch), plain)
 
+    def _keep(self, epoch: int) -> None:
+        self._check()
+        if self.accelerate.is_main_process:
+            plain = self._checkpoint(epoch, self.raw if self.ema is None else self.ema.module)
+            checkpoints.save(self.run.step(self.at.step), plain)
+
     def restore(self) -> None:
         """Go on from the last checkpoint."""
         found = checkpoints.load(self.run.last, training=True)
@@ -382,6 +393,15 @@ class _Loop:
             return False
         flag = torch.tensor(float(self.stopped), device=self.accelerate.device)
         return bool(self.accelerate.reduce(flag, reduction="sum") > 0)
+
+
+def kept_steps(shares: Iterable[float], total: int) -> tuple[int, ...]:
+    """The steps at which shares of a run of `total` steps are reached, ascending, its end left out.
+
+    >>> kept_steps((0.1, 0.25, 0.5, 1.0), 30)
+    (3, 8, 15)
+    """
+    return tuple(sorted({max(1, round(share * total)) for share in shares} - {total}))
 
 
 def _ema(model: nn.Module, decay: float | None) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,14 @@ def run(
     init: Path | None = None,
     resume: bool = False,
     quiet: bool = False,
+    keep: tuple[float, ...] = (),
 ) -> dict[str, Any]:
     """Pre-train on the dataset at `data`; everything goes to the folder `out`.
 
     Args:
         init: a checkpoint to take the weights from, instead of drawing them.
+        keep: shares of the run at which a checkpoint of the weights is kept (`RunFolder.step`). No setting, since
+            it changes nothing that is learnt.
 
     Returns:
         The run's summary, as in summary.json.
@@ -58,7 +62,7 @@ def run(
         moving=config.moving or config.model.mask.strategy in ORACLES,
     )
     folder, facts, resumed = begin("pretrain", config, dataset, out, accelerate, init=init, resume=resume)
-    model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
+    model = first_model(config)
     if init is not None and not resumed:
         _take_weights(model, init)
     with make_loader(dataset, config.data, config.optim, accelerate, quiet=quiet) as loader:
@@ -78,12 +82,25 @@ def run(
             facts=facts,
             validate=(hook or (lambda model: {})) if config.probe_epochs else None,
             validate_epochs=max(1, config.probe_epochs),
+            keep=keep,
         )
         try:
             return loop.fit(task, folder, accelerate, resume=resumed, quiet=quiet)
         finally:
             if hook is not None:
                 hook.close()
+
+
+def first_model(config: PretrainConfig) -> AdaMAE:
+    """With the weights that a run begins with."""
+    model = AdaMAE(config.model, torch.Generator().manual_seed(config.seed))
+    if config.paired and model.sampler is not None:
+        # weights are drawn module by module: the sampler's draws move all that come after it
+        loss = replace(config.model.loss, objective="paper", entropy_floor=0.0)
+        plain = replace(config.model, mask=replace(config.model.mask, strategy="random"), loss=loss)
+        others = AdaMAE(plain, torch.Generator().manual_seed(config.seed))
+        model.load_state_dict(others.state_dict(), strict=False)
+    return model
 
 
 def _probing(config: PretrainConfig, data: Place, accelerate: Any) -> Hook | None:
@@ -104,6 +121,7 @@ def _losses(config: PretrainConfig, rank: int) -> loop.Losses:
             "sampling_loss": out.sampling_loss,
             "sampler_entropy": out.sampler_entropy,
             "effective_tokens": out.effective_tokens,
+            "ideal_effective_tokens": out.ideal_effective_tokens,
             "motion_overlap": out.motion_overlap,
             # by chance: the share of all tokens
             "visible_moving": None if shares_BN is None else (shares_BN.gather(1, out.keep) > 0).float().mean(),

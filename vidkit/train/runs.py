@@ -44,6 +44,10 @@ class RunFolder:
         """The weights after so many epochs, where they are kept."""
         return self.root / "checkpoints" / f"epoch-{number:04d}.pt"
 
+    def step(self, number: int) -> Path:
+        """The weights after so many steps, where they are kept."""
+        return self.root / "checkpoints" / f"step-{number:06d}.pt"
+
     def begin(self, kind: str, config: Any, facts: Mapping[str, Any], *, resume: bool) -> bool:
         """Make the folder, or check that it holds the same run. Returns whether it can go on from a checkpoint.
 

@@ -388,7 +388,7 @@ def test_bad_cells(bad: dict[str, Any], said: str) -> None:
 def test_no_such_preset() -> None:
     with pytest.raises(ConfigError, match="there is no preset 'table2'") as caught:
         preset("table2", recipe(), (0,))
-    assert "choose masks, table1a" in str(caught.value)
+    assert "choose masks, verdicts, table1a" in str(caught.value)
 
 
 def test_estimated_hours_count_a_shared_pretraining_once() -> None:

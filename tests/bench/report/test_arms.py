@@ -17,7 +17,6 @@ from tests.bench.report.test_pages import parsed
 from vidkit.bench.report import html
 from vidkit.bench.report import table as report
 from vidkit.bench.report.arms import difference, within
-from vidkit.bench.report.columns import RIVALS
 from vidkit.bench.report.compare import compare
 from vidkit.bench.report.compare_text import markdown as compared
 from vidkit.bench.report.estimates import welch
@@ -190,7 +189,7 @@ def test_damaged_files_name_file_and_row(folder: Path) -> None:
     for text, said in (
         (whole.replace('"status": "ok"', '"status": "fine"', 1), r"results\.jsonl, row 1: no result row"),
         (whole + "{not json\n", r"results\.jsonl, row 7: no JSON"),
-        (whole.replace('"schema": 2', '"schema": 99', 1), r"row 1, field 'schema': schema 99"),
+        (whole.replace('"schema": 3', '"schema": 99', 1), r"row 1, field 'schema': schema 99"),
         (whole.replace('"study": "meta"', '"study": "other"', 1), r"row 1: no result row"),
     ):
         results.write_text(text)
@@ -273,24 +272,6 @@ def test_less_is_better_where_the_measure_says_so(tmp_path: Path) -> None:
     assert change.accuracy is not None
     assert change.accuracy.difference == pytest.approx(-10), "in thousandths"
     assert change.accuracy.verdict == "better"
-
-
-def test_arms_with_predictions_stand_against_the_best_other(tmp_path: Path) -> None:
-    rows = []
-    for name, right in (("no masking", 16), ("0.5", 8), ("0.9", 4)):
-        plan = planned(name, 0, "mask-ratio")
-        made = made_rows.predictions(tmp_path, plan, [i < right for i in range(20)])
-        metrics = {"top1": made.pop("top1")}
-        rows.append(row(name, 0, 0.0, "mask-ratio", **{**made, "metrics": metrics}))
-    results = read(write(tmp_path, rows, study="mask-ratio"))
-    columns, cells = report.table(report.lines(results))
-    names = [column.name for column in columns]
-    assert [cell[names.index("to best other")][:6] for cell in cells] == ["+40.00", "-40.00", "-60.00"]
-    # 8 clips that one got right and the other did not, none the other way round: twice 2 ** -8
-    assert [cell[names.index("p, clips")] for cell in cells[:2]] == ["0.0078"] * 2
-    text = report.markdown(results)
-    assert RIVALS.format(what="arm") in text
-    assert "of 3 arms there are 3 pairs" in text
 
 
 def test_a_study_stands_alone() -> None:

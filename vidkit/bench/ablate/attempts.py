@@ -24,11 +24,13 @@ def pretrained(
     *,
     init: Path | None = None,
     quiet: bool = False,
+    keep: tuple[float, ...] = (),
 ) -> dict[str, Any]:
     """The summary of the pre-training in `folder`, as it was left if it had ended, else begun or gone on with.
 
     Args:
         folder: named by all that the run depends on.
+        keep: shares of it at which weights are kept.
         failed: why a pre-training failed, by its folder's name: rows that share it fail alike, without another try.
 
     Raises:
@@ -41,9 +43,8 @@ def pretrained(
         return done
     try:
         with memory_errors():
-            return pretrain.run(
-                config, data, folder, init=init, resume=(folder / "config.json").exists(), quiet=quiet
-            )
+            resume = (folder / "config.json").exists()
+            return pretrain.run(config, data, folder, init=init, resume=resume, quiet=quiet, keep=keep)
     except VidkitError as error:
         failed[folder.name] = f"the pre-training that it shares with another row failed: {error.message}"
         raise

@@ -12,9 +12,21 @@ from vidkit.bench.ablate.table1 import DEFAULTS, LOSSES, SAMPLERS, PaperRow, rea
 from vidkit.bench.measure.flops import Cost, cost
 from vidkit.bench.rows.schema import GridCell, PaperFigures, Planned
 from vidkit.errors import ConfigError
-from vidkit.models.masking import num_targets, num_visible, own
-from vidkit.settings.ablation import Cell, CellConfig, Grid, MeasureConfig, MemoryConfig, check_preset, masks_grid
-from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, LossConfig, SamplerConfig
+from vidkit.models.masking import num_targets, num_visible
+from vidkit.models.masking.own import try_out
+from vidkit.settings.ablation import (
+    VERDICT_SEEDS,
+    Cell,
+    CellConfig,
+    Equal,
+    Grid,
+    MeasureConfig,
+    MemoryConfig,
+    check_preset,
+    masks_grid,
+    verdict_cells,
+)
+from vidkit.settings.model import AdaMAEConfig, ClassifierConfig, LossConfig, MaskConfig, SamplerConfig
 from vidkit.settings.plain import config_hash
 from vidkit.settings.recipes import Recipe
 
@@ -57,6 +69,8 @@ def preset(name: str, recipe: Recipe, seeds: tuple[int, ...]) -> tuple[Wanted, .
     check_preset(name)
     if name == "masks":
         return from_grid(masks_grid(seeds), recipe)
+    if name == "verdicts":
+        return tuple(Wanted(cell=cell) for cell in verdict_cells(seeds or VERDICT_SEEDS))
     rows = [row for row in read_table1() if f"table{row.table}" == name]
     return tuple(
         Wanted(cell=_cell_of(row, recipe, seed), paper=(figures(row),)) for row in rows for seed in seeds or (0,)
@@ -84,7 +98,8 @@ def from_grid(grid: Grid, recipe: Recipe) -> tuple[Wanted, ...]:
 
 def _matching(cell: Cell, rows: Iterable[PaperRow]) -> tuple[PaperFigures, ...]:
     """The first row with these settings; what a cell leaves open is the paper's own choice there."""
-    if cell.tokenizer not in (None, "tubelet"):
+    others = (cell.tokenizer, "tubelet"), (cell.targets, "complement"), (cell.decoder, "self")
+    if any(value not in (None, usual) for value, usual in others):
         return ()
 
     def value(source: Any, name: str) -> Any:
@@ -134,31 +149,38 @@ def resolve(cell: Cell, recipe: Recipe) -> CellConfig:
             there.
     """
     base = recipe.pretrain.model
-    if ":" in cell.mask:
-        own.find(cell.mask)
     loss = base.loss if cell.loss is None else _loss(LOSSES[cell.loss], base.loss)
     if cell.mask != "adaptive":  # there is no sampler to train in another way
         loss = replace(loss, objective="paper", entropy_floor=0.0)
     model = replace(
         base,
-        mask=replace(base.mask, strategy=cell.mask, ratio=cell.ratio),
-        decoder=base.decoder if cell.decoder_depth is None else replace(base.decoder, depth=cell.decoder_depth),
+        mask=_mask(cell, base.mask),
+        decoder=replace(
+            base.decoder, depth=cell.decoder_depth or base.decoder.depth, kind=cell.decoder or base.decoder.kind
+        ),
         loss=loss,
         sampler=base.sampler if cell.sampler is None else _sampler(SAMPLERS[cell.sampler], base.sampler),
         encoder=base.encoder if cell.tokenizer is None else replace(base.encoder, tokenizer=cell.tokenizer),
     )
-    if cell.mask == "motion" or model.mask.targets != "complement":
-        num_targets(model.encoder.grid, model.mask)  # raises where none is left
+    num_targets(model.encoder.grid, model.mask)  # raises where none is left
+    if ":" in cell.mask:
+        try_out(model.mask, model.encoder)
     optim = recipe.pretrain.optim
     if cell.epochs is not None:
         # a short run would be all warm-up; the recipe's share of warm-up holds
         warmup = optim.warmup_epochs * min(1.0, cell.epochs / optim.epochs)
         optim = replace(optim, epochs=cell.epochs, warmup_epochs=warmup)
     return CellConfig(
-        pretrain=replace(recipe.pretrain, model=model, optim=optim, seed=cell.seed),
+        pretrain=replace(recipe.pretrain, model=model, optim=optim, seed=cell.seed, paired=cell.mask == "adaptive"),
         finetune=replace(recipe.finetune, encoder=model.encoder, seed=cell.seed, val_split=None),
         test=recipe.test,
     )
+
+
+def _mask(cell: Cell, base: MaskConfig) -> MaskConfig:
+    targets = cell.targets or base.targets
+    share = 1.0 if targets == "complement" else cell.target_ratio or base.target_ratio
+    return replace(base, strategy=cell.mask, ratio=cell.ratio, targets=targets, target_ratio=share)
 
 
 def _loss(chosen: LossConfig, base: LossConfig) -> LossConfig:
@@ -184,7 +206,32 @@ def described(cell: Cell, config: CellConfig) -> Cell:
         sampler=sampler,
         epochs=config.pretrain.optim.epochs,
         tokenizer=model.encoder.tokenizer,
+        # usual values have no name: so had all cells before there were others
+        targets=None if model.mask.targets == "complement" else model.mask.targets,
+        target_ratio=None if model.mask.targets == "complement" else model.mask.target_ratio,
+        decoder=None if model.decoder.kind == "self" else model.decoder.kind,
     )
+
+
+def at_equal_compute(config: CellConfig, recipe: Recipe) -> CellConfig:
+    """`config` with as many epochs, parts of one included, as cost what random masks at the recipe's own ratio cost
+    in its epochs: multiply-accumulates of training, the sampler's and the decoder's among them.
+
+    The budget is the recipe's alone, so that it stays where a grid grows.
+    """
+    base, optim = recipe.pretrain.model, config.pretrain.optim
+    loss = replace(base.loss, objective="paper", entropy_floor=0.0)
+    mask = replace(base.mask, strategy="random", targets="complement", target_ratio=1.0)
+    budget = cost(replace(base, mask=mask, loss=loss)).training
+    length = optim.epochs * budget / cost(config.pretrain.model).training
+    whole = math.ceil(length)
+    optim = replace(
+        optim,
+        epochs=whole,
+        part_epochs=None if length == whole else length,
+        warmup_epochs=optim.warmup_epochs * length / optim.epochs,
+    )
+    return replace(config, pretrain=replace(config.pretrain, optim=optim))
 
 
 def _same_sampler(one: SamplerConfig, other: SamplerConfig) -> bool:
@@ -200,8 +247,12 @@ def plan(
     recipe_name: str,
     measure: MeasureConfig | None = None,
     memory_only: bool = False,
+    equal: Equal = "tokens",
 ) -> tuple[Job, ...]:
     """Jobs in the order wanted; cells that come to the same configuration are one job, with the paper rows of all.
+
+    Args:
+        equal: "tokens": arms of one ratio see as many visible tokens. "compute": see `at_equal_compute`.
 
     Raises:
         ConfigError: settings that do not fit each other, or a mask that leaves no token visible.
@@ -209,11 +260,16 @@ def plan(
     batch = (measure or MeasureConfig()).batch
     found: dict[str, Job] = {}
     known: dict[AdaMAEConfig, Cost] = {}
+
+    def configured(cell: Cell) -> CellConfig:
+        config = resolve(cell, recipe)
+        return at_equal_compute(config, recipe) if equal == "compute" and not memory_only else config
+
     for one in wanted:
-        config = resolve(one.cell, recipe)
+        config = configured(one.cell)
         memory = MemoryConfig(model=config.pretrain.model, batch=batch, precision=config.pretrain.optim.precision)
         key = config_hash(memory if memory_only else config)
-        group = key if memory_only else config_hash(resolve(replace(one.cell, seed=0), recipe))
+        group = key if memory_only else config_hash(configured(replace(one.cell, seed=0)))
         if key in found:
             found[key] = found[key].with_paper((), one.paper)
             continue
@@ -229,6 +285,9 @@ def plan(
             forward_macs=costs.forward,
             training_macs=costs.training,
             paper=one.paper,
+            targets=num_targets(memory.model.encoder.grid, memory.model.mask),
+            equal=equal,
+            length=config.pretrain.optim.part_epochs,
         )
         planned = Planned(config_hash=key, group=group, seed=one.cell.seed, recipe=recipe_name, cell=cell)
         found[key] = Job(planned=planned, config=config, memory=memory)
@@ -242,7 +301,7 @@ def operations(job: Job, clips: int, classes: int) -> tuple[float, float]:
     if job.planned.in_grid.kind == "memory":
         return 0.0, 0.0
     tuning = 2.0 * cost(whole).training * clips * finetune.optim.epochs
-    return 2.0 * job.planned.in_grid.training_macs * clips * pretrain.optim.epochs, tuning
+    return 2.0 * job.planned.in_grid.training_macs * clips * pretrain.optim.length, tuning
 
 
 def estimated_hours(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from vidkit.bench.ablate.cells import Job
@@ -100,5 +101,6 @@ def run_cell(cell: _Cell) -> tuple[Row, dict[str, str]]:
                 hint="give --out and --data that lie on a file system which all nodes share, at the same place",
             )
     failed = dict(cell.failed)
-    runner = Runner(ablation=ablation, about=cell.about, quiet=True, common=code_and_machine(), failed=failed)
-    return runner.row(cell.job), failed
+    common = code_and_machine()
+    with closing(Runner(ablation=ablation, about=cell.about, quiet=True, common=common, failed=failed)) as runner:
+        return runner.row(cell.job), failed

@@ -3,7 +3,7 @@
 out/plan.json              the cells that were planned, and the dataset they are run on
 out/results.jsonl          a row for each cell that has run or failed; see `bench.rows`
 out/pretrain/HASH/         a pre-training, shared by the cells that have the same one
-out/cells/HASH/            finetune/, test.json, predictions.parquet
+out/cells/HASH/            finetune/, test.json, predictions.parquet; finetune-10-at-50/ and the like
 
 Cells run one after another, or on the nodes of a cluster. A run that was stopped goes on by `resume`: cells with a
 result are not run again, failed ones are, and inside a cell each run goes on from its last checkpoint.
@@ -11,15 +11,18 @@ result are not run again, failed ones are, and inside a cell each run goes on fr
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from vidkit.bench.ablate import measured as cell_measures
 from vidkit.bench.ablate.cells import Job
+from vidkit.bench.ablate.held import check_oracles
 from vidkit.bench.ablate.journal import Tell, check_free, check_split, code_and_machine, data_facts, journal
 from vidkit.bench.ablate.runner import Ablation, Runner
 from vidkit.bench.rows.files import PLAN, read_plan, write_plan
-from vidkit.bench.rows.schema import Plan, Planned, Row
+from vidkit.bench.rows.schema import Contrast, Plan, Planned, Row
 from vidkit.data.dataset import open_dataset
 from vidkit.errors import ConfigError
 
@@ -50,13 +53,19 @@ def run(
     out = ablation.out.resolve()
     about = _dataset_facts(ablation.data, ablation.split)
     check_free(out, resume=resume)
+    if ablation.data is not None:
+        check_oracles(ablation.data, [job.config.pretrain for job in ablation.jobs])
     with journal(out, tell) as kept:
-        write_plan(out, _joined(read_plan(out), ablation, about, out))
+        write_plan(out, _joined(read_plan(out), ablation, about, out, kept.rows.values()))
         named = (
             (job, f"cell {number} of {len(ablation.jobs)}: {label(job.planned)}")
             for number, job in enumerate(ablation.jobs, start=1)
         )
-        todo = {job: told for job, told in named if not kept.done(job.planned, told)}
+        lacking = {key for key, row in kept.rows.items() if cell_measures.lacks(row, ablation.measures)}
+        again = lacking if ablation.again else set()
+        todo = {
+            job: told for job, told in named if job.planned.config_hash in again or not kept.done(job.planned, told)
+        }
         told_of = {job.planned.config_hash: told for job, told in todo.items()}
         for row in _rows(replace(ablation, out=out), about, todo, quiet, executor, ray_address, tell):
             kept.add(row)  # first of all
@@ -79,10 +88,10 @@ def _rows(
 
         yield from on_nodes(ablation, about, tuple(todo), ray_address, tell)
         return
-    runner = Runner(ablation=ablation, about=about, quiet=quiet, common=code_and_machine())
-    for job, told in todo.items():
-        tell(told)
-        yield runner.row(job)
+    with closing(Runner(ablation=ablation, about=about, quiet=quiet, common=code_and_machine())) as runner:
+        for job, told in todo.items():
+            tell(told)
+            yield runner.row(job)
 
 
 def label(planned: Planned) -> str:
@@ -102,8 +111,10 @@ def _dataset_facts(data: Path | None, split: str) -> dict[str, str | None]:
     return data_facts(built)
 
 
-def _joined(before: Plan | None, ablation: Ablation, about: dict[str, str | None], out: Path) -> Plan:
-    """The plan of `out` with these jobs: a grid can grow."""
+def _joined(
+    before: Plan | None, ablation: Ablation, about: dict[str, str | None], out: Path, rows: Iterable[Row]
+) -> Plan:
+    """The plan of `out` with these jobs: a grid can grow, and so can its contrasts."""
     cells = {} if before is None else {one.config_hash: one for one in before.planned}
     for job in ablation.jobs:
         key = job.planned.config_hash
@@ -125,4 +136,15 @@ def _joined(before: Plan | None, ablation: Ablation, about: dict[str, str | None
         label_map_sha256=about["label_map_sha256"],
         plan_sha256=about["plan_sha256"],
         planned=tuple(cells.values()),
+        contrasts=_contrasts(() if before is None else before.contrasts, ablation.contrasts, rows),
     )
+
+
+def _contrasts(
+    before: tuple[Contrast, ...], now: tuple[Contrast, ...], rows: Iterable[Row]
+) -> tuple[Contrast, ...]:
+    """Those of before, and new ones with the number of results that were there when they were named."""
+    done = [row.plan.group for row in rows if row.status == "ok"]
+    known = {(one.kind, one.groups) for one in before}
+    new = (one for one in now if (one.kind, one.groups) not in known)
+    return (*before, *(replace(one, rows=sum(done.count(group) for group in one.groups)) for one in new))

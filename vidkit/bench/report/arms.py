@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from vidkit.bench.report.columns import AGAINST_BEST, Column, machines, minutes, rival_notes
+from vidkit.bench.report.columns import Column, machines, minutes
 from vidkit.bench.report.estimates import NOTHING, Estimate, estimate, written
 from vidkit.bench.report.results import Line, Results
 from vidkit.bench.rows.specs import STUDIES, Measure, Spec
@@ -47,7 +47,6 @@ def columns(of: Sequence[Line]) -> tuple[Column, ...]:
     ]
     for number, measure in enumerate(spec.measures):
         found += _of_measure(measure, spec, reference, first=number == 0)
-    found += AGAINST_BEST
     found += [Column(name, _count(name), brief=False) for name in counted if name != "visible"]
     found += [
         Column("minutes", minutes, brief=False),
@@ -114,7 +113,6 @@ def notes(results: Results, of: Sequence[Line]) -> list[str]:
         found.append(
             f"One seed: ± is half of a 95 % interval over {spec.within}, and says nothing of another seed."
         )
-    found += rival_notes(of)
     found += [spec.remark] if spec.remark else []
     if results.label_map_sha256 is not None:
         found.append(

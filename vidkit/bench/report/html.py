@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vidkit.bench.report import table as report
+from vidkit.bench.report.contrasts import text as contrast_text
+from vidkit.bench.report.contrasts.values import measures, shares, title, value
 from vidkit.bench.report.curves import LOSSES, LossPlots, loss_plots
 from vidkit.bench.report.estimates import NOTHING
 from vidkit.bench.report.mask_pictures import Picture
@@ -49,7 +51,8 @@ def contents(results: Results, pictures: Sequence[Picture] | None = None) -> Con
             title=report.title(results), table=_table(of), notes=report.notes(results, of), sections=tuple(sections)
         )
     curves = [loss_plots(results, of, part) for part in LOSSES] if any(line.kind == "full" for line in of) else []
-    sections = [*_accuracy(of), *_curves(curves), *_masks(pictures or ()), *_rows(of)]
+    sections = [*_contrasts(results), *_accuracy(of), *_measures(of)]
+    sections += [*_curves(curves), *_masks(pictures or ()), *_rows(of)]
     notes = (*report.notes(results, of), *_left_out(curves, pictures))
     return Contents(title=report.title(results), table=_table(of), notes=notes, sections=tuple(sections))
 
@@ -148,6 +151,54 @@ def _accuracy(of: Sequence[Line]) -> list[Section]:
     gone = [called[line.group] for line in cells(of) if line.kind == "full" and not line.rows]
     words = (f"Not shown, since they have no result: {'; '.join(gone)}.",) if gone else ()
     return [Section(title="Accuracy", before=words, figures=tuple(Figure(svg=svg(chart)) for chart in drawn))]
+
+
+def _contrasts(results: Results) -> list[Section]:
+    """The table of verdicts, which stands open."""
+    found = report.verdicts(results)
+    if not found:
+        return []
+    table = Table(
+        name="contrasts",
+        caption="One line for each contrast and measure.",
+        columns=tuple(
+            Column(name=name, look="right" if right else "", heads=name == "contrast")
+            for name, right in contrast_text.COLUMNS
+        ),
+        rows=tuple(tuple(map(Cell, row)) for row in contrast_text.rows(found)),
+    )
+    return [
+        Section(
+            title=contrast_text.TITLE,
+            before=contrast_text.notes(found),
+            summary="Differences and verdicts",
+            table=table,
+            unfolded=True,
+        )
+    ]
+
+
+def _measures(of: Sequence[Line]) -> list[Section]:
+    """Each measure over the way of pre-training, a line for each arm."""
+    lines = [line for line in cells(of) if line.kind == "full"]
+    rows = [row for line in lines for row in line.rows]
+    at = shares(rows)
+    if len(at) < 2:
+        return []
+    called, figures = names(of), []
+    for name in measures(rows):
+        series = {
+            called[line.group]: [
+                Point(100 * share, found)
+                for share in at
+                if (found := line.value(lambda row, s=share, n=name: value(row, n, s))) is not None  # type: ignore[misc]
+            ]
+            for line in lines
+        }
+        series = {arm: some for arm, some in series.items() if len(some) > 1}
+        if series:
+            figures.append(Figure(svg=svg(points(series, x="% of pre-training", y=title(name), joined=True))))
+    return [Section(title="On the way", figures=tuple(figures))] if figures else []
 
 
 def _curves(of: Sequence[LossPlots]) -> list[Section]:

@@ -74,6 +74,8 @@ class Section:
     summary: str = ""
     table: Table | None = None
     """Folded up under `summary`."""
+    unfolded: bool = False
+    """The table stands open, until it is folded up."""
 
 
 def render(title: str, table: Table, notes: Sequence[str], sections: Sequence[Section]) -> str:

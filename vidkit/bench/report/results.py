@@ -1,6 +1,6 @@
 """Rows of one or more folders as the lines of a table: a cell of a grid, or an arm of a study, over its seeds.
 
-Rows are all that a table is made of; predictions beside them add whether differences are more than chance. What was
+Rows are all that a table is made of; predictions beside them add what the tested clips say of a contrast. What was
 planned and has no row is missing, and has a line that says so.
 """
 
@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from vidkit.bench.report.contrasts import named
 from vidkit.bench.report.estimates import Estimate, estimate
-from vidkit.bench.report.rivals import Rival, rivals
 from vidkit.bench.rows.files import PLAN, RESULTS, holds_results, read_plan, read_rows
-from vidkit.bench.rows.schema import PaperFigures, Plan, Planned, Row
+from vidkit.bench.rows.schema import Contrast, PaperFigures, Plan, Planned, Row
 from vidkit.bench.rows.specs import STUDIES, Measure, Spec
 from vidkit.data.storage.places import Place
 from vidkit.errors import ConfigError
@@ -34,8 +34,6 @@ class Line:
     """Of the seeds that came to their end."""
     status: str
     """ok, "2 of 3 seeds: ...", "missing" or "failed: ..."."""
-    rival: Rival | None = None
-    """The best other line; None where there is no accuracy, or no other."""
 
     @property
     def group(self) -> str:
@@ -99,8 +97,8 @@ class Results:
     """Of the plan."""
     folders: Mapping[str, Place] = field(default_factory=dict)
     """Where a row's results lie, by its config hash."""
-    rivals: Mapping[str, Rival] = field(default_factory=dict)
-    """By group."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Of a grid: those of its plan, or by rule where it has none."""
 
     @property
     def spec(self) -> Spec:
@@ -160,8 +158,21 @@ def read_results(folders: Sequence[Place]) -> Results:
         study=study,
         notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes)),
         folders=origin,
-        rivals=rivals(tuple(rows.values()), origin),
+        contrasts=() if study else _contrasts(plans, tuple(planned.values()), tuple(rows.values())),
     )
+
+
+def _contrasts(plans: Sequence[Plan], planned: Sequence[Planned], rows: Sequence[Row]) -> tuple[Contrast, ...]:
+    """Of all plans; by rule where none has any, or an arm lies in another folder than random masks. Those were not
+    named before the run.
+    """
+    found = {(one.kind, one.groups): one for plan in plans for one in plan.contrasts}
+    if not found or len(plans) > 1:
+        done = [row.plan.group for row in rows if row.status == "ok"]
+        for one in named.default(planned):
+            late = replace(one, rows=sum(done.count(group) for group in one.groups))
+            found.setdefault((one.kind, one.groups), late)
+    return tuple(found.values())
 
 
 def _check_row(row: Row, plan: Plan | None, path: Place, number: int) -> None:
@@ -245,7 +256,7 @@ def lines(results: Results) -> tuple[Line, ...]:
     groups: dict[str, list[Planned]] = {}
     for one in results.planned:
         groups.setdefault(one.group, []).append(one)
-    found = [line for some in groups.values() for line in _lines_of(some, rows, results.rivals)]
+    found = [line for some in groups.values() for line in _lines_of(some, rows)]
     numbered = {name: i for i, name in enumerate(sorted({line.paper.table for line in found if line.paper}))}
     if all(line.paper for line in found):
         found.sort(key=lambda line: (numbered[line.paper.table], line.paper.row) if line.paper else (99, 0))
@@ -257,7 +268,7 @@ def cells(of: Iterable[Line]) -> tuple[Line, ...]:
     return tuple({line.group: line for line in of}.values())
 
 
-def _lines_of(some: Sequence[Planned], rows: Mapping[str, Row], rivals: Mapping[str, Rival]) -> Iterable[Line]:
+def _lines_of(some: Sequence[Planned], rows: Mapping[str, Row]) -> Iterable[Line]:
     known = [rows[one.config_hash] for one in some if one.config_hash in rows]
     done = tuple(row for row in known if row.status == "ok")
     first = some[0]
@@ -268,7 +279,6 @@ def _lines_of(some: Sequence[Planned], rows: Mapping[str, Row], rivals: Mapping[
             planned=len(some),
             rows=done,
             status=_status(len(some), known, len(done)),
-            rival=rivals.get(first.group),
         )
 
 
@@ -292,6 +302,9 @@ _WORDS: dict[str, Callable[[Line], str]] = {
     "loss": lambda line: f"loss {line.cell.loss}" if line.cell.loss else "",
     "sampler": lambda line: f"sampler {line.cell.sampler}" if line.cell.sampler else "",
     "tokenizer": lambda line: line.cell.tokenizer or "",
+    "targets": lambda line: line.cell.targets or "complement",
+    "target ratio": lambda line: f"{line.cell.target_ratio:.0%} of targets" if line.cell.target_ratio else "",
+    "kind of decoder": lambda line: f"{line.cell.decoder or 'self'} decoder",
     "epochs": lambda line: f"{line.cell.epochs} epochs",
     "recipe": lambda line: line.recipe,
     "kind": lambda line: line.kind,

@@ -14,11 +14,25 @@ from typing import Any
 
 from vidkit.bench.report import arms, grid
 from vidkit.bench.report.columns import Column
+from vidkit.bench.report.contrasts import text as contrast_text
+from vidkit.bench.report.contrasts.findings import Finding, findings
 from vidkit.bench.report.estimates import NOTHING
 from vidkit.bench.report.results import Line, Results, lines, read_results
 from vidkit.settings.plain import to_plain
 
-__all__ = ["Column", "Line", "Results", "csv_text", "lines", "markdown", "notes", "plain", "read_results", "table"]
+__all__ = [
+    "Column",
+    "Line",
+    "Results",
+    "csv_text",
+    "lines",
+    "markdown",
+    "notes",
+    "plain",
+    "read_results",
+    "table",
+    "verdicts",
+]
 
 
 def columns_of(of: Sequence[Line]) -> tuple[Column, ...]:
@@ -46,20 +60,27 @@ def title(results: Results) -> str:
     return f"Ablation, recipe {recipes}, {data}"
 
 
+def verdicts(results: Results) -> tuple[Finding, ...]:
+    """Every contrast of a grid, in every measure."""
+    return findings(results.contrasts, results.rows, results.folders)
+
+
 def notes(results: Results, of: Sequence[Line]) -> tuple[str, ...]:
     """What a reader needs beside the table."""
     return tuple(grid.notes(results, of) if results.study is None else arms.notes(results, of))
 
 
 def markdown(results: Results) -> str:
-    """A table in Markdown, with its title and notes."""
+    """A table in Markdown, with its title and notes, and the contrasts."""
     of = lines(results)
     columns, cells = table(of)
     text = [f"## {title(results)}", ""]
     text.append("| " + " | ".join(column.name for column in columns) + " |")
     text.append("| " + " | ".join("---:" if column.right else "---" for column in columns) + " |")
     text += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells]
-    return "\n".join([*text, "", *(f"- {note}" for note in notes(results, of))]) + "\n"
+    whole = "\n".join([*text, "", *(f"- {note}" for note in notes(results, of))]) + "\n"
+    found = contrast_text.markdown(verdicts(results))
+    return f"{whole}\n{found}" if found else whole
 
 
 def csv_text(results: Results) -> str:
@@ -82,6 +103,6 @@ def plain(results: Results) -> dict[str, Any]:
         "dataset": results.dataset,
         "lines": [{column.name: column.text(line) for column in columns} for line in of],
         "notes": list(notes(results, of)),
-        "rivals": {group: to_plain(rival) for group, rival in results.rivals.items()},
+        "contrasts": contrast_text.plain(verdicts(results)),
         "rows": [to_plain(row) for row in results.rows],
     }

@@ -1,9 +1,11 @@
-"""Results of schema 1, in which a grid and a study had schemas of their own, as those of today."""
+"""Results of schema 1, in which a grid and a study had schemas of their own, and of 2, as those of today."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+
+from vidkit.bench.rows.schema import SCHEMA
 
 #: In `kind` of a study's row and plan.
 _STUDY = "vidkit-study"
@@ -19,7 +21,9 @@ def row(plain: Mapping[str, Any]) -> dict[str, Any]:
         KeyError, TypeError, AttributeError: a field that every row of schema 1 has is missing, or of another kind.
     """
     made = dict(plain)
-    made["schema"] = 2
+    if made["schema"] == 2:  # all that came later has a default
+        return {**made, "schema": SCHEMA}
+    made["schema"] = SCHEMA
     if made.pop("kind", None) == _STUDY:
         made["plan"] = _arm(made["plan"], made.pop("study"), None)
         seconds = made.pop("seconds", None)
@@ -40,7 +44,9 @@ def row(plain: Mapping[str, Any]) -> dict[str, Any]:
 def plan(plain: Mapping[str, Any]) -> dict[str, Any]:
     """A plan as plain values: of ablation.json or study.json. Raises as `row` does."""
     made = dict(plain)
-    made["schema"] = 2
+    if made["schema"] == 2:
+        return {**made, "schema": SCHEMA}
+    made["schema"] = SCHEMA
     if made.pop("kind", None) == _STUDY:
         recipe = made.pop("recipe")
         made["planned"] = [_arm(arm, made["study"], recipe) for arm in made.pop("arms")]

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vidkit.errors import ConfigError
-from vidkit.settings.ablation import Cell, Study
+from vidkit.settings.ablation import Cell, Equal, Study
 
 #: Of a row and of the plan. Raised when an older vidkit could misread them; `old` reads those of before.
-SCHEMA = 2
+SCHEMA = 3
 
 Status = Literal["ok", "failed"]
 Kind = Literal["full", "memory"]
@@ -54,6 +54,35 @@ class GridCell:
     training_macs: int
     paper: tuple[PaperFigures, ...] = ()
     """Rows of the paper's Table 1 that correspond."""
+    targets: int | None = None
+    """M; None in rows from before there were fewer than N - V."""
+    equal: Equal = "tokens"
+    length: float | None = None
+    """Epochs of pre-training, where they are no whole number."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """What was measured of an arm on its way."""
+
+    share: float
+    """Of pre-training."""
+    step: int
+    values: dict[str, float]
+    """By the name of the measure: accuracies from 0 to 1, "common-error" in the loss's own unit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Contrast:
+    """Arms that are compared with each other, chosen before they had results."""
+
+    name: str
+    """As a table has it: "tube 0.95 against random 0.95", for example."""
+    kind: Literal["pair", "trend"]
+    groups: tuple[str, ...]
+    """"pair": the first less the second. "trend": one strategy's arms by ascending ratio."""
+    rows: int = 0
+    """Results of these arms that were there when it was named: 0, or it was chosen with a look at them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -113,7 +142,7 @@ class Row:
 
     metrics: dict[str, float] = field(default_factory=dict)
     """Of the test: top1, top5 and mean_class, or mAP and f1, shares from 0 to 1; of a study, what its `measures`
-    name."""
+    name. Of a cell also its other `settings.ablation.Measures`, but for the reconstruction error."""
     half_widths: dict[str, float] = field(default_factory=dict)
     """Of 95 % intervals within this row, over its clips or episodes."""
     counts: dict[str, int] = field(default_factory=dict)
@@ -121,7 +150,14 @@ class Row:
     found: dict[str, Any] = field(default_factory=dict)
     """What else there is to know, as plain values."""
     pretrain_loss: float | None = None
-    """Mean of the last steps that were logged, like `finetune_loss`."""
+    """Mean of the last steps that were logged, like `finetune_loss`. Each arm's on its own masks: those of two
+    strategies cannot be compared."""
+    common_error: float | None = None
+    """Reconstruction error on the held-out clips, under random masks that are the same for every arm."""
+    curve: tuple[CurvePoint, ...] = ()
+    """At shares of pre-training, its end among them."""
+    looked: dict[str, float] = field(default_factory=dict)
+    """What the arm's own masks show of the held-out clips at the end: see `bench.ablate.common.Looked`."""
     finetune_loss: float | None = None
     coverage: float | None = None
     """Tested / planned clips of the split."""
@@ -187,3 +223,5 @@ class Plan:
     """Of a study's recipe, settings and split: it goes on with these only."""
     notes: tuple[str, ...] = ()
     """What a reader of the table must know: what was compared with what, on which clips."""
+    contrasts: tuple[Contrast, ...] = ()
+    """Of a grid."""

@@ -17,7 +17,9 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.bench.ablate.cells import Job, Wanted
+    from vidkit.bench.rows.schema import Contrast
     from vidkit.settings import Recipe
+    from vidkit.settings.ablation import Measures
 
 EXAMPLE = "vidkit ablate --data k400 --mask adaptive --mask tube --ratio 0.9 --seed 0 --seed 1 --out ablation"
 
@@ -41,8 +43,8 @@ def run(
     mask: Annotated[
         list[str] | None,
         typer.Option(
-            help="adaptive, tube, random, frame, motion, multi-block, green, error, or your own as "
-            "module:function; may be repeated, as all of these.",
+            help="adaptive, tube, random, frame, motion, multi-block, green, error, oracle, anti-oracle, or your "
+            "own as module:function; may be repeated, as all of these.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),
@@ -78,16 +80,83 @@ def run(
     tokenizer: Annotated[
         list[str] | None, typer.Option(help="tubelet or spt", show_default=False, rich_help_panel=_CELLS)
     ] = None,
-    preset: Annotated[
+    targets: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME",
-            help="masks (four strategies at five ratios), or table1a to table1f: the paper's; may be repeated. "
-            "Or a study: reconstruction, mask-ratio or meta.",
+            help="Which hidden tokens are predicted: complement (all), running-cell or random.",
             show_default=False,
             rich_help_panel=_CELLS,
         ),
     ] = None,
+    target_ratio: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Share of the hidden tokens that is predicted, of targets other than complement.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    decoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="self, or cross: mask tokens attend to visible ones only.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    preset: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="masks (four strategies at five ratios), verdicts (nine at 0.95 and six at 0.90, five paired "
+            "seeds), or table1a to table1f: the paper's; may be repeated. Or a study: reconstruction, mask-ratio "
+            "or meta.",
+            show_default=False,
+            rich_help_panel=_CELLS,
+        ),
+    ] = None,
+    equal: Annotated[
+        str,
+        typer.Option(
+            help="tokens: every arm has its epochs, and arms of one ratio see as many tokens. compute: epochs are "
+            "chosen so that every arm costs the multiply-accumulates of random masks at the recipe's ratio.",
+            rich_help_panel=_CELLS,
+        ),
+    ] = "tokens",
+    contrast: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="A:B",
+            help="Arms to compare, such as tube:random, tube@0.9:random@0.95 or trend:tube (over ratios); may be "
+            'repeated. By default, and with "default" among them: each mask against random ones of its ratio, '
+            "oracle against anti-oracle, each mask's trend.",
+            show_default=False,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    measure: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What arms are measured by, the deciding one first: finetune, finetune-10 (with 10 % of the "
+            "labels; or another number), ridge, knn, attentive, common-error; may be repeated. By default "
+            "finetune, ridge, knn and common-error; of verdicts finetune-10 and the last three.",
+            show_default=False,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    at: Annotated[
+        list[float] | None,
+        typer.Option(
+            metavar="PERCENT",
+            help="Of pre-training, where all but finetune is measured; 100 is always there. By default 10, 25, 50.",
+            show_default=False,
+            rich_help_panel=_MEASURE,
+        ),
+    ] = None,
+    common_ratio: Annotated[
+        float,
+        typer.Option(help="Of the random masks of common-error.", rich_help_panel=_MEASURE),
+    ] = 0.9,
     recipe: Annotated[
         str | None,
         typer.Option(help="By default what fits the dataset; tiny for generated clips.", show_default=False),
@@ -136,6 +205,10 @@ def run(
     from vidkit.bench.rows.specs import chosen
     from vidkit.settings import Grid, MeasureConfig
 
+    if equal not in ("tokens", "compute"):
+        raise ConfigError(
+            f"{equal!r} is nothing that arms can have alike", field="--equal", hint="tokens or compute"
+        )
     lists: dict[str, Any] = {
         "masks": mask,
         "ratios": ratio,
@@ -144,6 +217,9 @@ def run(
         "samplers": sampler,
         "epochs": epochs,
         "tokenizers": tokenizer,
+        "targets": targets,
+        "target_ratios": target_ratio,
+        "decoders": decoder,
         "seeds": seed,
     }
     asked = Asked(
@@ -156,6 +232,10 @@ def run(
         measure=MeasureConfig(batch=batch, steps=steps),
         executor=executor,
         ray_address=ray_address,
+        measures=_measures(measure, at, common_ratio, preset),
+        again=measure is not None,
+        contrasts=tuple(contrast or ()),
+        equal="compute" if equal == "compute" else "tokens",
         resume=resume,
         dry_run=dry_run,
         memory_only=memory_only,
@@ -182,12 +262,46 @@ def _cells(asked: Asked) -> int:
     wanted = _wanted(asked, recipe)
     if asked.data is None and not asked.memory_only:
         recipe = _with_tokens(wanted, recipe)
-    jobs = plan(wanted, recipe, recipe_name=name, measure=asked.measure, memory_only=asked.memory_only)
+    jobs = plan(
+        wanted,
+        recipe,
+        recipe_name=name,
+        measure=asked.measure,
+        memory_only=asked.memory_only,
+        equal=asked.equal,
+    )
+    contrasts = _contrasts(asked, jobs)
     if asked.dry_run:
         from vidkit.cli.bench.dry_run import show_cells
 
         return show_cells(asked, name, jobs)
-    return _run(asked, jobs)
+    return _run(asked, jobs, contrasts)
+
+
+def _measures(
+    names: list[str] | None, at: list[float] | None, common_ratio: float, presets: list[str] | None
+) -> Measures:
+    from vidkit.settings.ablation import VERDICT_MEASURES, Measures
+
+    usual = Measures()
+    if not names:
+        names = list(VERDICT_MEASURES if presets and "verdicts" in presets else usual.names)
+    shares = usual.shares if at is None else tuple(sorted({*(percent / 100 for percent in at), 1.0}))
+    return Measures(names=tuple(names), shares=shares, common_ratio=common_ratio)
+
+
+def _contrasts(asked: Asked, jobs: Sequence[Job]) -> tuple[Contrast, ...]:
+    """Before anything runs. ConfigError: one that names no arm, or common masks that leave nothing visible."""
+    from vidkit.bench.report.contrasts import named
+    from vidkit.models.masking import num_visible
+
+    if asked.memory_only:
+        return ()
+    if "common-error" in asked.measures.names:
+        for grid in {job.config.pretrain.model.encoder.grid for job in jobs}:
+            num_visible(grid, asked.measures.common_ratio)
+    planned = [job.planned for job in jobs]
+    return named.asked(asked.contrasts, planned) if asked.contrasts else named.default(planned)
 
 
 def _check(asked: Asked) -> None:
@@ -244,7 +358,7 @@ def _wanted(asked: Asked, recipe: Recipe) -> tuple[Wanted, ...]:
     return tuple(one for name in asked.presets for one in preset(name, recipe, asked.grid.seeds))
 
 
-def _run(asked: Asked, jobs: Sequence[Job]) -> int:
+def _run(asked: Asked, jobs: Sequence[Job], contrasts: tuple[Contrast, ...]) -> int:
     from rich.markup import escape
 
     from vidkit.bench.ablate.journal import check_free, failures
@@ -260,7 +374,16 @@ def _run(asked: Asked, jobs: Sequence[Job]) -> int:
     data = None
     if not asked.memory_only:
         data = asked.data or embedded.demo(asked.out / "data")
-    ablation = Ablation(jobs=tuple(jobs), data=data, out=asked.out, split=asked.split, measure=asked.measure)
+    ablation = Ablation(
+        jobs=tuple(jobs),
+        data=data,
+        out=asked.out,
+        split=asked.split,
+        measure=asked.measure,
+        measures=asked.measures,
+        again=asked.again,
+        contrasts=contrasts,
+    )
     try:
         rows = run(
             ablation,

@@ -13,6 +13,7 @@ from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
     from vidkit.settings import Grid, MeasureConfig
+    from vidkit.settings.ablation import Equal, Measures
 
 
 #: Settings that cells, arms or other options decide: changed by --set, they would have no effect.
@@ -40,6 +41,11 @@ class Asked:
     measure: MeasureConfig
     executor: str
     ray_address: str | None
+    measures: Measures
+    again: bool
+    """Measure cells again that lack one of the measures."""
+    contrasts: tuple[str, ...]
+    equal: Equal
     resume: bool
     dry_run: bool
     memory_only: bool

@@ -50,8 +50,8 @@ def run(
     ] = None,
     as_json: Json = False,
 ) -> int:
-    """Print the table of an ablation or a study: mean and 95 % interval over seeds, each cell against the best
-    other one or each arm against the study's reference, and the paper's figures beside.
+    """Print the table of an ablation or a study: mean and 95 % interval over seeds, contrasts with a verdict each
+    or each arm against the study's reference, and the paper's figures beside.
 
     Two folders can be compared: what changed from the first to the second.
     """

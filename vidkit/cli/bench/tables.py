@@ -10,6 +10,7 @@ from rich.table import Table
 from vidkit.bench.report import compare_text
 from vidkit.bench.report import table as report
 from vidkit.bench.report.compare import Comparison
+from vidkit.bench.report.contrasts import text as contrast_text
 from vidkit.bench.report.results import Results
 from vidkit.cli.output import console
 
@@ -24,6 +25,9 @@ def show_results(results: Results) -> None:
         cells,
         report.notes(results, of),
     )
+    found = report.verdicts(results)
+    if found:
+        _show(contrast_text.TITLE, contrast_text.COLUMNS, contrast_text.rows(found), contrast_text.notes(found))
 
 
 def show_comparison(found: Comparison) -> None:

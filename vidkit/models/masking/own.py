@@ -19,7 +19,9 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 from vidkit.errors import ConfigError
 from vidkit.models.masking.contract import NO_SIDE, Mask, Masker, Side
-from vidkit.settings.model import Grid
+from vidkit.models.masking.count import num_visible
+from vidkit.settings.mask import MaskConfig
+from vidkit.settings.model import Grid, ViTConfig
 
 
 def find(place: str) -> Any:
@@ -70,6 +72,17 @@ def own(place: str) -> Masker:
         return Mask(mask.keep.sort(dim=1).values, targets)
 
     return masker
+
+
+def try_out(mask: MaskConfig, vit: ViTConfig) -> None:
+    """One draw for two black clips, before anything is trained with a mask of one's own.
+
+    Raises:
+        ConfigError: there is no such function, or what it gives is no mask.
+    """
+    visible = num_visible(vit.grid, mask.ratio, mask.rounding, mask.strategy)
+    patches_BNP = torch.zeros(2, vit.tokens, vit.patch_values, dtype=torch.uint8)
+    own(mask.strategy)(patches_BNP, vit.grid, visible, torch.Generator().manual_seed(0), NO_SIDE)
 
 
 def check_shapes(mask: Mask, place: str, tokens_BND: Tensor, num_visible: int) -> None:

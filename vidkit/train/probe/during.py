@@ -65,7 +65,8 @@ def during(
     if not (run / "config.json").exists():
         raise ConfigError("no run of vidkit", file=run, field="--during", hint="give the --out of a pre-training")
     settings = read_json(run / "config.json")
-    found = [*sorted(folder.last.parent.glob("epoch-*.pt")), folder.last]
+    kept = folder.last.parent
+    found = [*sorted(kept.glob("epoch-*.pt")), *sorted(kept.glob("step-*.pt")), folder.last]
     loaded = {path: checkpoints.load(path) for path in found if path.exists()}
     if not loaded:
         raise ConfigError(
