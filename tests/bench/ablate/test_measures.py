@@ -121,7 +121,7 @@ def test_common_masks_do_not_depend_on_batches(out: Path, motions: Path) -> None
     assert found[0] == pytest.approx(found[1], rel=1e-6)
 
 
-def test_measures_that_come_later_need_no_training(
+def test_a_row_is_left_as_it_is_or_measured_again(
     out: Path, motions: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*args: Any, **kwargs: Any) -> Any:
@@ -132,7 +132,13 @@ def test_measures_that_come_later_need_no_training(
     more = replace(MEASURES, names=("ridge", "attentive"))
     made = Ablation(jobs=todo[1:], data=motions, out=out, measure=MeasureConfig(batch=2, steps=0), measures=more)
     (kept,) = ablate.run(made, resume=True, quiet=True)
-    assert "attentive" not in kept.metrics, "a row is left as it is, unless measures are asked for"
+    assert "attentive" not in kept.metrics
+    before = (out / "results.jsonl").read_text()
+    (again,) = ablate.run(replace(made, again=True), resume=True, quiet=True)
+    assert again.status == "ok", again.reason
+    assert "attentive" in again.metrics, "measures that are asked for need no training"
+    assert again.metrics["ridge"] == kept.metrics["ridge"]
+    (out / "results.jsonl").write_text(before)
 
 
 def test_arms_of_a_seed_begin_alike_and_see_the_same(motions: Path, tmp_path: Path, monkeypatch: Any) -> None:
@@ -187,7 +193,7 @@ def test_probes_find_what_is_there() -> None:
     fit, test = Part(features[:200], labels[0]), Part(features[200:], labels[1])
     found = probed(fit, test, ("ridge", "knn", "attentive"))
     assert [*found] == ["ridge", "knn", "attentive"]
-    assert found["ridge"] > 0.9
+    assert found["ridge"] > 0.8
     assert found["knn"] > 0.6
     assert found == probed(fit, test, ("ridge", "knn", "attentive")), "no chance is in it"
     assert probed(Part(features[:200], labels[2]), test, ("ridge",))["ridge"] < 0.75

@@ -33,6 +33,7 @@ def test_from_a_grid_to_its_table(
     said = capsys.readouterr()
     assert "Ablation, recipe tiny, dataset tiny" in said.out
     assert said.out.count("2 of 2") == 2
+    assert "Contrasts" not in said.out, "there is no arm with random masks"
     assert "</svg>" in (out / "report.html").read_text()
     assert "paper (quoted): AdaMAE, Table 1" in said.out
     assert "cell 4 of 4: tube, 0.9, 4 of 32 tokens visible" in said.err
@@ -53,13 +54,37 @@ def test_from_a_grid_to_its_table(
     )
     assert "2 of 2" not in capsys.readouterr().out
     assert len(csv.read_text().splitlines()) == 3
-    assert (tmp_path / "t.html").read_text().count("<svg") == 4, "accuracy, memory, two losses"
+    assert (tmp_path / "t.html").read_text().count("<svg") == 7, "accuracy, memory, two losses, three measures"
     assert "| paper (quoted) top-1 % |" in markdown.read_text()
 
     results = out / "results.jsonl"
     results.write_text(results.read_text().replace('"status": "ok"', '"status": "fine"', 1))
     assert command(monkeypatch, "report", out) == 2
     assert "results.jsonl, row 1: no result row" in capsys.readouterr().err
+
+
+def test_contrasts_are_printed_and_named_before_the_run(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    grid = ["--mask", "tube", "--mask", "random", "--ratio", 0.75, "--seed", 0, "--seed", 1]
+    given = words(built, tmp_path / "out", *grid, "--measure", "common-error", "--at", 100)
+    assert command(monkeypatch, *given, "--contrast", "tube:randon") == 2
+    assert "contrast 'tube:randon' names no two arms" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert command(monkeypatch, *given, "--equal", "time") == 2
+    assert "arms cannot have 'time' alike" in capsys.readouterr().err
+    assert command(monkeypatch, *given, "--contrast", "tube:random", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    (one,) = found["contrasts"]
+    assert (one["contrast"], one["measure"]) == ("tube 0.75 against random 0.75", "common-error")
+    assert (one["paired"]["seeds"], one["late"]) == (2, False)
+    errors = {
+        (row["plan"]["cell"]["settings"]["mask"], row["plan"]["seed"]): row["common_error"] for row in found["rows"]
+    }
+    differences = [100 * (errors["tube", seed] / errors["random", seed] - 1) for seed in (0, 1)]
+    assert one["paired"]["difference"] == pytest.approx(sum(differences) / 2)
+    assert command(monkeypatch, "report", tmp_path / "out") == 0
+    assert "Contrasts" in capsys.readouterr().out
 
 
 def test_a_failed_cell_exits_1(

@@ -206,9 +206,7 @@ def run(
     from vidkit.settings import Grid, MeasureConfig
 
     if equal not in ("tokens", "compute"):
-        raise ConfigError(
-            f"{equal!r} is nothing that arms can have alike", field="--equal", hint="tokens or compute"
-        )
+        raise ConfigError(f"arms cannot have {equal!r} alike", field="--equal", hint="choose tokens or compute")
     lists: dict[str, Any] = {
         "masks": mask,
         "ratios": ratio,
