@@ -89,7 +89,7 @@ def test_pictures_are_in_the_page_or_said_to_be_missing(tmp_path: Path) -> None:
     assert text.count("<img ") == 1
     assert 'src="data:image/png;base64,iVBORw=="' in text
     assert "tube 0.8: No picture: the &lt;dataset&gt; is not there" in text
-    assert [heading.text for heading in parsed(text).iter("h2")] == ["Accuracy", "Masks", "Rows"]
+    assert [heading.text for heading in parsed(text).iter("h2")] == ["Contrasts", "Accuracy", "Masks", "Rows"]
     assert "Masks" not in [heading.text for heading in parsed(html.page(results)).iter("h2")]
 
 
@@ -100,7 +100,7 @@ def test_what_is_not_beside_the_rows_is_left_out_in_one_line(tmp_path: Path) -> 
         for i in range(5)
     ]
     page = parsed(html.page(results, gone))
-    assert [heading.text for heading in page.iter("h2")] == ["Accuracy", "Rows"]
+    assert [heading.text for heading in page.iter("h2")] == ["Contrasts", "Accuracy", "Rows"]
     said = [note.text for note in page.findall(".//ul/li") if "Left out" in (note.text or "")]
     assert said == [
         "Left out: curves of losses (no log lies beside the rows), and pictures of masks (the checkpoint "

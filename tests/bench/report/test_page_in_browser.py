@@ -73,9 +73,9 @@ def test_in_a_browser(tmp_path: Path) -> None:
         assert seen.value("document.title").startswith("Ablation, recipe tiny")
         assert seen.value("document.querySelectorAll('#results tbody tr').length") == 8
         assert seen.value("document.querySelectorAll('#rows tbody tr').length") == 12
-        assert seen.value("document.querySelectorAll('table caption').length") == 2
+        assert seen.value("document.querySelectorAll('table caption').length") == 3
         headings = seen.value("[...document.querySelectorAll('h2')].map(h => h.textContent)")
-        assert headings == ["Accuracy", "Losses", "Masks", "Rows"]
+        assert headings == ["Contrasts", "Accuracy", "Losses", "Masks", "Rows"]
         words = seen.value("document.querySelector('#results').textContent")
         assert "missing" in words
         assert 'failed: loss <nan> & "more"' in words

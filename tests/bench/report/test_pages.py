@@ -75,7 +75,7 @@ def test_only_our_script_may_run_and_nothing_is_fetched() -> None:
 
 
 def test_what_a_template_lacks_is_an_error() -> None:
-    with pytest.raises(UndefinedError, match="summary"):
+    with pytest.raises(UndefinedError, match="unfolded"):
         pages._templates().get_template("page.html").render(
             title="t", table=table("x"), notes=[], style="", script="", allowed="",
             sections=[{"title": "s", "before": (), "figures": (), "after": (), "table": table("x")}],
