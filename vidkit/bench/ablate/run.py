@@ -99,7 +99,8 @@ def label(planned: Planned) -> str:
     of, cell = planned.in_grid, planned.in_grid.settings
     words = [cell.mask, f"{cell.ratio:g}", f"{of.visible} of {of.tokens} tokens visible"]
     words += [f"decoder {cell.decoder_depth}", *(str(name) for name in (cell.loss, cell.sampler) if name)]
-    words += [] if of.kind == "memory" else [f"{cell.epochs} epochs", f"seed {cell.seed}"]
+    length = f"{cell.epochs}" if of.length is None else f"{of.length:.2f}"
+    words += [] if of.kind == "memory" else [f"{length} epochs", f"seed {cell.seed}"]
     return ", ".join(words)
 
 
