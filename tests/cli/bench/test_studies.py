@@ -100,6 +100,8 @@ def test_settings_of_episodes(
         (["--preset", "masks"], "mask-ratio has a table of its own"),
         (["--memory-only"], "it has no memory-only form"),
         (["--steps", "0"], "--batch and --steps have no effect"),
+        (["--contrast", "a:b"], "has measures and a reference arm of its own"),
+        (["--equal", "compute"], "has measures and a reference arm of its own"),
         (["--set", "finetune.mask_ratio=0.5"], "it is what the study varies"),
         (["--set", "fewshot.learners=[]"], "the study has arms for them"),
         (["--set", "fewshot.nothing=1"], "there is no setting 'fewshot.nothing'"),
@@ -138,7 +140,7 @@ def test_a_stopped_study_says_how_to_go_on(
 
 
 def test_generated_clips_have_settings_of_their_own(built: Path, tmp_path: Path) -> None:
-    from vidkit.settings.ablation import Grid, MeasureConfig
+    from vidkit.settings.ablation import Grid, MeasureConfig, Measures
 
     how: dict[str, Any] = dict.fromkeys(("resume", "dry_run", "memory_only", "as_json"), False)
     options = Asked(
@@ -151,6 +153,10 @@ def test_generated_clips_have_settings_of_their_own(built: Path, tmp_path: Path)
         measure=MeasureConfig(),
         executor="local",
         ray_address=None,
+        measures=Measures(),
+        again=False,
+        contrasts=(),
+        equal="tokens",
         changes=("fewshot.steps=7",),
         **how,
     )

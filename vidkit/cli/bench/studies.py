@@ -117,6 +117,17 @@ def _check(asked: Asked, study: Study) -> None:
             field="--steps" if asked.measure.steps != MeasureConfig().steps else "--batch",
             hint="leave them out",
         )
+    for option, given in (
+        ("--measure", asked.again),
+        ("--contrast", bool(asked.contrasts)),
+        ("--equal", asked.equal != "tokens"),
+    ):
+        if given:
+            raise ConfigError(
+                f"the study {study!r} has measures and a reference arm of its own",
+                field=option,
+                hint="leave it out",
+            )
     if asked.data is None and asked.recipe not in (None, "tiny", "small-64"):
         raise ConfigError(
             f"recipe {asked.recipe!r} is for larger clips than those that are generated",
