@@ -142,7 +142,7 @@ def test_a_row_is_left_as_it_is_or_measured_again(
 
 
 def test_arms_of_a_seed_begin_alike_and_see_the_same(motions: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    """Weights but the sampler's, clips, their order, frames, crops and flips; and of fine-tuning too."""
+    """Weights but the sampler's, clips, their order, frames, crops and flips."""
     tasks: dict[str, Any] = {}
     seen: dict[str, list[torch.Tensor]] = {}
 
