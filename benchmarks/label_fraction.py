@@ -1,15 +1,21 @@
-"""A pre-trained encoder against the same network from scratch, both fine-tuned with 10 % of the labels.
+"""Does pre-training help: an encoder that was pre-trained against the same network from scratch, at a few shares of
+the labels, and against random weights under a frozen probe. Paired by seed.
 
-On generated clips of moving shapes. Both sides get the same tuning: the same rates are tried with one seed, the
-one with the best validation accuracy is taken, and that is run with every seed. Accuracies are of the test split,
-with 95 % intervals over the seeds (Student's t). Pre-training uses all training clips without labels, once.
+On generated clips of moving shapes. A seed draws the weights, the masks and order of a pre-training, the labelled
+clips and the order of a fine-tuning; both sides have the same labelled clips. Each side gets the same tuning: for
+each share of labels the same rates are tried with the first seed, the one with the best validation accuracy is
+taken for all seeds. Accuracies are of the test split, at the epoch with the best validation accuracy. Intervals are
+of 95 % over the seeds (Student's t), and so are those of the differences.
 
     make label-fraction
     python -m benchmarks.label_fraction --quick          # does it work
+
+Every run is a line of WORK/rows.jsonl as soon as it ends; begun again with the same --work, it goes on.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -17,7 +23,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,15 +33,54 @@ import typer
 from benchmarks import common
 
 RATES = (1.2e-2, 2.4e-2, 4.8e-2)
-FRACTION = 0.1
-#: Student's t, two-sided 95 %, by the number of seeds
-T95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776}
+FRACTIONS = (0.01, 0.05, 0.1, 0.3, 1.0)
+#: Name of a side without pre-training.
+SCRATCH = "from scratch"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Size:
+    """How much is done."""
+
+    clips: int
+    """Of the dataset; 70 % are for training."""
+    lengths: tuple[int, ...]
+    """Epochs of pre-training at which the encoder is tried; the last one is the whole run."""
+    steps: int
+    """Of a fine-tuning, at least."""
+    epochs: int
+    """Of a fine-tuning, at least."""
+    fractions: tuple[float, ...] = FRACTIONS
+
+
+FULL = Size(clips=1200, lengths=(25, 75, 150), steps=420, epochs=24)
+QUICK = Size(clips=280, lengths=(1, 2), steps=4, epochs=2, fractions=(0.1, 1.0))
+
+
+class Rows:
+    """A file with a line for each run that has ended."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found: dict[str, dict[str, Any]] = {row["run"]: row for row in map(json.loads, lines)}
+
+    def of(self, name: str) -> dict[str, Any] | None:
+        return self.found.get(name)
+
+    def add(self, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        whole = {"run": name, **row}
+        with self.path.open("a") as file:
+            file.write(json.dumps(whole) + "\n")
+        self.found[name] = whole
+        print(f"  {whole}", file=sys.stderr, flush=True)
+        return whole
 
 
 def make_data(work: Path, clips: int) -> Path:
     """The demo dataset of `clips` clips, or the one that is there."""
     data = work / f"data-{clips}"
-    if not data.exists():
+    if not (data / "dataset.json").exists():
         vidkit = common.program("vidkit")
         source = work / f"clips-{clips}"
         shutil.rmtree(source, ignore_errors=True)
@@ -43,97 +89,208 @@ def make_data(work: Path, clips: int) -> Path:
     return data
 
 
-def pretrained(data: Path, work: Path, epochs: int) -> tuple[Path, dict[str, Any]]:
+def pretrained(data: Path, work: Path, seed: int, size: Size, changes: Sequence[str]) -> dict[str, Path]:
+    """The checkpoints of one pre-training by the side that they make."""
+    from vidkit.settings.plain import changed
     from vidkit.settings.recipes import RECIPES
     from vidkit.train import pretrain
+    from vidkit.train.runs import RunFolder
 
     config = RECIPES["tiny"]().pretrain
-    config = replace(config, optim=replace(config.optim, epochs=epochs))
-    summary = pretrain.run(config, data, work / "pretrain", resume=True)
-    return work / "pretrain/checkpoints/last.pt", summary
+    step = math.gcd(*size.lengths)
+    config = replace(
+        config,
+        seed=seed,
+        optim=replace(config.optim, epochs=size.lengths[-1]),
+        log=replace(config.log, save_epochs=step, keep_epochs=step),
+    )
+    config = changed(config, changes)
+    run = work / f"pretrain-seed{seed}"
+    pretrain.run(config, data, run, resume=True, quiet=True)
+    return {f"{epochs} epochs": RunFolder(run).epoch(epochs) for epochs in size.lengths}
 
 
-def accuracy(data: Path, out: Path, init: Path | None, *, rate: float, seed: int, epochs: int) -> dict[str, float]:
-    """Of one fine-tuning: validation at its best epoch, and the test split with that epoch's weights."""
+def tuned(
+    data: Path, out: Path, init: Path | None, *, rate: float, seed: int, fraction: float, size: Size
+) -> dict[str, float]:
+    """One fine-tuning: validation accuracy at its best epoch, and test accuracy with that epoch's weights."""
     from vidkit.settings.recipes import RECIPES
     from vidkit.train import evaluate, finetune
 
     recipe = RECIPES["tiny"]()
+    labelled = max(12, round(fraction * 0.7 * size.clips))
+    batch = min(24, labelled // 2)
+    epochs = max(size.epochs, size.steps * batch // labelled)
     config = replace(
         recipe.finetune,
         seed=seed,
-        optim=replace(recipe.finetune.optim, epochs=epochs, base_lr=rate, batch_size=24, warmup_epochs=epochs / 12),
-        data=replace(recipe.finetune.data, label_fraction=FRACTION),
+        optim=replace(
+            recipe.finetune.optim, epochs=epochs, base_lr=rate, batch_size=batch, warmup_epochs=epochs / 12
+        ),
+        data=replace(recipe.finetune.data, label_fraction=None if fraction == 1 else fraction),
         val_epochs=max(1, epochs // 10),
     )
+    shutil.rmtree(out, ignore_errors=True)
+    started = time.process_time()
     summary = finetune.run(config, data, out, init=init, quiet=True)
     found = evaluate.run(data, out / "checkpoints/best.pt", split="test", views=recipe.test, workers=0, quiet=True)
-    result = {"rate": rate, "seed": seed, "val_top1": summary["best"], "test_top1": found["top1"]}
-    print(f"  {out.name}: {result}", file=sys.stderr)
-    return result
+    shutil.rmtree(out)
+    seconds = time.process_time() - started
+    return {"val": summary["best"], "test": found["top1"], "epochs": epochs, "cpu_seconds": round(seconds, 1)}
 
 
-def side(name: str, data: Path, work: Path, init: Path | None, seeds: int, epochs: int) -> dict[str, Any]:
-    tried = [
-        accuracy(data, work / f"{name}-rate{number}", init, rate=rate, seed=0, epochs=epochs)
-        for number, rate in enumerate(RATES)
-    ]
-    best = max(tried, key=lambda run: run["val_top1"])
-    runs = [best]
-    for seed in range(1, seeds):
-        runs.append(accuracy(data, work / f"{name}-seed{seed}", init, rate=best["rate"], seed=seed, epochs=epochs))
-    values = [run["test_top1"] for run in runs]
-    mean = sum(values) / seeds
-    spread = math.sqrt(sum((value - mean) ** 2 for value in values) / (seeds - 1))
-    return {"tried": tried, "runs": runs, "mean": mean, "interval": T95[seeds] * spread / math.sqrt(seeds)}
+def probed(data: Path, checkpoint: Path, seed: int) -> dict[str, Any]:
+    """Test accuracy of the probe, layer and read-out that do best on val: encoder, random weights of that seed's
+    own beginning, and pixels.
+    """
+    from vidkit.settings.probe import ProbeConfig
+    from vidkit.train.probe import run as probes
+
+    config = ProbeConfig(probes=("knn", "ridge"), readouts=("mean", "slots", "slots-std"), seed=seed)
+    how = probes.How(layers=None, workers=0, quiet=True, batch_size=32)
+    found = probes.probe(data, checkpoint, config, how).to_plain()
+    return {
+        arm: {
+            **{key: found[arm]["test"][key] for key in ("layer", "norm", "readout", "probe", "val")},
+            "test": found[arm]["test"]["value"],
+        }
+        for arm in ("encoder", "random", "pixels")
+    }
+
+
+def run_all(data: Path, work: Path, seeds: int, size: Size, changes: Sequence[str]) -> Rows:
+    """Everything that is not there yet, seed after seed."""
+    rows = Rows(work / "rows.jsonl")
+    best: dict[tuple[str, float], float] = {}
+    for seed in range(seeds):
+        sides: dict[str, Path | None] = {SCRATCH: None, **pretrained(data, work, seed, size, changes)}
+        for side, init in sides.items():
+            if init is not None:
+                name = f"probe {side} seed {seed}"
+                if rows.of(name) is None:
+                    rows.add(name, {"side": side, "seed": seed, **probed(data, init, seed)})
+        for fraction in size.fractions:
+            for side, init in sides.items():
+                # shorter pre-trainings take the rate of the whole one
+                tuning = side if side == SCRATCH else f"{size.lengths[-1]} epochs"
+                if (tuning, fraction) not in best:
+                    tried = [
+                        _run(rows, data, work, tuning, sides[tuning], fraction, 0, rate, size) for rate in RATES
+                    ]
+                    best[tuning, fraction] = max(tried, key=lambda row: row["val"])["rate"]
+                _run(rows, data, work, side, init, fraction, seed, best[tuning, fraction], size)
+    return rows
+
+
+def _run(
+    rows: Rows,
+    data: Path,
+    work: Path,
+    side: str,
+    init: Path | None,
+    fraction: float,
+    seed: int,
+    rate: float,
+    size: Size,
+) -> dict[str, Any]:
+    name = f"{side}, {fraction:g} of the labels, rate {rate:g}, seed {seed}"
+    found = rows.of(name)
+    if found is None:
+        row = tuned(data, work / "finetune", init, rate=rate, seed=seed, fraction=fraction, size=size)
+        found = rows.add(name, {"side": side, "fraction": fraction, "seed": seed, "rate": rate, **row})
+    return found
+
+
+# --- what it comes to ----------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean, and half of its 95 % interval."""
+    from scipy import stats
+
+    mean = sum(values) / len(values)
+    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+
+
+def summary(rows: Rows, seeds: int, size: Size) -> dict[str, Any]:
+    """For each share of labels: each side's test accuracies by seed, and the paired difference to scratch."""
+    lengths = [f"{epochs} epochs" for epochs in size.lengths]
+    fractions: dict[str, Any] = {}
+    for fraction in size.fractions:
+        sides = {}
+        for side in (SCRATCH, *lengths):
+            tuning = side if side == SCRATCH else lengths[-1]
+            runs = [r for r in rows.found.values() if r.get("fraction") == fraction]
+            tried = [r for r in runs if r["side"] == tuning and r["seed"] == 0]
+            rate = max(tried, key=lambda row: row["val"])["rate"]
+            chosen = sorted((r for r in runs if r["side"] == side and r["rate"] == rate), key=lambda r: r["seed"])
+            sides[side] = {"rate": rate, "test": [run["test"] for run in chosen][:seeds]}
+        fractions[f"{fraction:g}"] = sides
+    probes = {
+        f"{side}, {arm}": [rows.found[f"probe {side} seed {seed}"][arm]["test"] for seed in range(seeds)]
+        for side in lengths
+        for arm in ("encoder", "random", "pixels")
+    }
+    return {"fractions": fractions, "probes": probes}
+
+
+def report(found: Mapping[str, Any]) -> str:
+    """Two tables."""
+    table = []
+    for fraction, sides in found["fractions"].items():
+        scratch = sides[SCRATCH]["test"]
+        for side, runs in sides.items():
+            mean, half = interval(runs["test"])
+            row = [f"{100 * float(fraction):g} %", side, f"{100 * mean:.1f} ± {100 * half:.1f}", runs["rate"], ""]
+            if side != SCRATCH:
+                mean, half = interval([one - other for one, other in zip(runs["test"], scratch, strict=True)])
+                row[-1] = f"{100 * mean:+.1f} ± {100 * half:.1f}"
+            table.append(row)
+    probes = []
+    for name, values in found["probes"].items():
+        mean, half = interval(values)
+        probes.append([name, f"{100 * mean:.1f} ± {100 * half:.1f}"])
+    return "\n\n".join(
+        [
+            common.table(["labels", "pre-training", "test top-1, %", "rate", "less scratch, paired"], table),
+            common.table(["frozen probe after", "test top-1, %"], probes),
+        ]
+    )
 
 
 def main(
     quick: Annotated[bool, typer.Option(help="A few clips and epochs: does it work at all.")] = False,
-    clips: Annotated[int, typer.Option(help="Of the dataset; 70 % are for training.")] = 1200,
-    seeds: Annotated[int, typer.Option(min=2, max=5)] = 3,
-    work: Annotated[Path | None, typer.Option(help="Data and runs stay here; else temporary.")] = None,
+    seeds: Annotated[int, typer.Option(min=2)] = 5,
+    work: Annotated[Path | None, typer.Option(help="Data, runs and rows stay here; else temporary.")] = None,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Of the pre-training's settings, as `vidkit pretrain --set`.")
+    ] = None,
 ) -> None:
-    clips, seeds, pre, epochs = (280, 2, 1, 2) if quick else (clips, seeds, 50, 120)
+    size, seeds = (QUICK, 2) if quick else (FULL, seeds)
     folder = work or Path(tempfile.mkdtemp(prefix="vidkit-labels-"))
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
-        data = make_data(folder, clips)
-        init, summary = pretrained(data, folder, pre)
-        sides = {"pre-trained": side("pretrained", data, folder, init, seeds, epochs)}
-        sides["from scratch"] = side("scratch", data, folder, None, seeds, epochs)
+        data = make_data(folder, size.clips)
+        rows = run_all(data, folder, seeds, size, change or [])
     finally:
         if work is None:
             shutil.rmtree(folder)
+    found = summary(rows, seeds, size)
     result = {
         "machine": common.machine(),
         "threads": os.environ.get("OMP_NUM_THREADS"),
-        "clips": clips,
-        "label_fraction": FRACTION,
+        "clips": size.clips,
         "chance": 1 / 12,
-        "epochs": {"pretrain": pre, "finetune": epochs},
+        "settings": change or [],
         "rates": RATES,
-        "pretrain": summary,
-        "sides": sides,
         "seconds": time.perf_counter() - started,
+        "rows": list(rows.found.values()),
+        **found,
     }
-    print(report(result))
+    print(report(found))
     print(f"wrote {common.write_result('label-fraction', result, results).name}")
-
-
-def report(result: dict[str, Any]) -> str:
-    rows = [
-        [
-            name,
-            f"{100 * found['mean']:.1f} ± {100 * found['interval']:.1f}",
-            found["runs"][0]["rate"],
-            len(found["runs"]),
-        ]
-        for name, found in result["sides"].items()
-    ]
-    return common.table(["10 % of the labels", "test top-1, %", "rate chosen", "seeds"], rows)
 
 
 if __name__ == "__main__":
