@@ -78,7 +78,7 @@ full-composite: install
 
 # a pre-trained encoder against one from scratch, 1 to 100 % of the labels, 5 paired seeds; 75 minutes on one core
 label-fraction: install
-	$(BIN)/python -m benchmarks.label_fraction
+	$(BIN)/python -m benchmarks.label_fraction --work vidkit-labels
 
 # does the memory-augmented network learn, as published; a quarter of an hour on one core
 mann-selftest: install
