@@ -106,4 +106,4 @@ cuda: install
 	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
 
 clean:
-	rm -rf site dist vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
+	rm -rf site dist vidkit-labels vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
