@@ -154,6 +154,7 @@ def test_ratios_compare_like_with_like() -> None:
     assert found["cores_of_others"] == 0.5
 
 
+@pytest.mark.slow
 def test_quick(tmp_path: Path) -> None:
     found, printed = run("bench_loader", tmp_path, "--jobs", "64")
     job = found["jobs"]["64"]

@@ -13,6 +13,7 @@ from benchmarks.bench_pretrain import check_parity, released_tree, report, summa
 from tests.benchmarks.test_benchmarks import run
 
 
+@pytest.mark.slow
 def test_bench_pretrain(tmp_path: Path) -> None:
     found, printed = run("bench_pretrain", tmp_path, "--threads", "1")
     names = {"reference", "vidkit, plain", "vidkit"}

@@ -79,6 +79,7 @@ def test_bench_executors(tmp_path: Path) -> None:
     assert all(entry["driver_cpu_ms_per_shard"] > 0 for entry in found["driver"])
 
 
+@pytest.mark.slow
 def test_bench_plan(tmp_path: Path) -> None:
     found, _ = run("bench_plan", tmp_path)
     assert [size["rows"] for size in found["sizes"]] == [1000, 2000, 4000]
@@ -108,6 +109,7 @@ def test_bench_exactness(tmp_path: Path) -> None:
     assert "variable frame rate" in printed
 
 
+@pytest.mark.slow
 def test_full_composite(tmp_path: Path) -> None:
     found, printed = run("full_composite", tmp_path / "results", "--work", str(tmp_path / "work"), "--workers", "2")
     assert found["theme"] == "part-composite"
@@ -119,6 +121,7 @@ def test_full_composite(tmp_path: Path) -> None:
     assert "| classes | 518 | 518 |" in printed
 
 
+@pytest.mark.slow
 def test_bench_matchers(tmp_path: Path) -> None:
     found, printed = run("bench_matchers", tmp_path)
     assert {(one["learner"], one["shot"]) for one in found["runs"]} >= {("otam", 1), ("otam", 5), ("trx", 5)}

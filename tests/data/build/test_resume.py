@@ -75,6 +75,7 @@ def _journaled(out: Path) -> int:
     return sum(path.stat().st_size for path in (out / ".build").glob("*.jsonl*") if path.exists())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="orphans are looked for in /proc")
 def test_twenty_kills_at_random_moments(tmp_path: Path) -> None:
     source = listed_tree(tmp_path / "t", 72, missing=2, broken=2)

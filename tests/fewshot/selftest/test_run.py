@@ -161,6 +161,7 @@ def test_nearest_pixels_looks_back_only() -> None:
     assert nearest_pixels(shown, labels).tolist() == [[0, 1, 1, 0, 0]]
 
 
+@pytest.mark.slow
 def test_the_quick_preset_converges() -> None:
     """The MANN on characters that it has never seen, three in an episode."""
     reports: list[Progress] = []
