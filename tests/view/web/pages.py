@@ -30,7 +30,7 @@ def required() -> str:
 
 
 def _required() -> bool:
-    return bool(os.environ.get("CI")) or os.environ.get("VIDKIT_BROWSER") == "required"
+    return os.environ.get("VIDKIT_BROWSER") == "required"
 
 
 @contextmanager
