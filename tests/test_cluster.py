@@ -267,6 +267,7 @@ def test_local_builds_import_no_ray(source: Path, tmp_path: Path) -> None:
 # --- ablations ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_cell_on_a_node_gives_the_row_of_this_process(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ def run(name: str, results: Path, *words: str) -> tuple[dict[str, Any], str]:
     return found, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("xargs") is None, reason="the opponent is started by xargs")
 def test_bench_build(tmp_path: Path) -> None:
     found, printed = run("bench_build", tmp_path, "--jobs", "tinyvirat")
@@ -86,6 +87,7 @@ def test_bench_plan(tmp_path: Path) -> None:
     assert {"reading and matching", "merging", "laying out"} <= found["sizes"][0]["medians"]["phases_s"].keys()
 
 
+@pytest.mark.slow
 def test_bench_decode(tmp_path: Path) -> None:
     found, _ = run("bench_decode", tmp_path)
     ours = [item["ms"]["2"]["vidkit"]["median"] for item in found["items"]]
@@ -97,6 +99,7 @@ def test_bench_decode(tmp_path: Path) -> None:
     assert share["64", "g30"] < share["256", "g30"]
 
 
+@pytest.mark.slow
 def test_bench_exactness(tmp_path: Path) -> None:
     found, printed = run("bench_exactness", tmp_path)
     assert set(found["files"]) == {"with-audio", "variable-rate"}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vidkit.settings.ablation import CellConfig as CellConfig
     from vidkit.settings.ablation import Grid as Grid
     from vidkit.settings.ablation import MeasureConfig as MeasureConfig
+    from vidkit.settings.ablation import Measures as Measures
     from vidkit.settings.ablation import MemoryConfig as MemoryConfig
     from vidkit.settings.ablation import Study as Study
     from vidkit.settings.encode import DatasetSpec as DatasetSpec
@@ -51,7 +52,9 @@ if TYPE_CHECKING:
 
 # a frozen dataclass takes a millisecond to make, and whoever builds a dataset needs no model's settings
 _HOMES = {
-    **dict.fromkeys(("Cell", "CellConfig", "Grid", "MeasureConfig", "MemoryConfig", "Study"), "ablation"),
+    **dict.fromkeys(
+        ("Cell", "CellConfig", "Grid", "MeasureConfig", "Measures", "MemoryConfig", "Study"), "ablation"
+    ),
     **dict.fromkeys(("DatasetSpec", "EncodeSettings", "Expectation", "LabelSpec"), "encode"),
     **dict.fromkeys(("SourceOptions", "SourceSpec"), "encode"),
     **dict.fromkeys(("AdaMAEConfig", "ClassifierConfig", "DecoderConfig", "LossConfig", "LSTMConfig"), "model"),
