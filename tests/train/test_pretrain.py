@@ -91,8 +91,18 @@ def test_what_a_run_leaves(built: Path, tmp_path: Path) -> None:
     assert (facts["epoch"], facts["classes"], facts["stride"]) == (2, list(small.NAMES), 2)
 
 
-@pytest.mark.parametrize("how", ["plain", "workers", "ema", "clipped"])
-@pytest.mark.parametrize("at", [1, 5, 8])
+#: The other pairs take half a minute, and `make slow` tries them.
+QUICK = {("plain", 1), ("plain", 8), ("workers", 5), ("ema", 5), ("clipped", 5)}
+
+
+@pytest.mark.parametrize(
+    ("how", "at"),
+    [
+        pytest.param(how, at, marks=() if (how, at) in QUICK else pytest.mark.slow)
+        for how in ("plain", "workers", "ema", "clipped")
+        for at in (1, 5, 8)
+    ],
+)
 def test_resumed_runs_learn_the_same(
     at: int, how: str, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
