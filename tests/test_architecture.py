@@ -55,7 +55,7 @@ MOST_MODULES = 16
 ROOMS = (
     ("vidkit.lazy", "vidkit.extras"),
     ("vidkit.errors", "vidkit"),
-    ("vidkit.files", "vidkit.cluster"),
+    ("vidkit.files", "vidkit.processor", "vidkit.cluster"),
     ("vidkit.settings",),
     ("vidkit.data.storage",),
     ("vidkit.data",),

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from tests.reference import ref_adamae
-from vidkit.models import losses
+from vidkit.models import losses, products
 from vidkit.models.losses import (
     entropy,
     motion_overlap,
@@ -101,7 +101,7 @@ def test_errors_of_few_rows_at_a_time_equal_those_of_all(
 ) -> None:
     """Values and gradients, where the last rows are fewer than the others."""
     torch.manual_seed(0)
-    monkeypatch.setattr(losses, "CACHED_VALUES", 1)  # 16 rows, the fewest
+    monkeypatch.setattr(products, "CACHED_VALUES", 1)  # 16 rows, the fewest
     settings = LossConfig(kind=kind, normalize=normalize)
     head = nn.Linear(10, VIT.patch_values)
     patches = patchify(torch.randint(0, 256, (3, 3, 4, 32, 32), dtype=torch.uint8), VIT)[:, :7]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vidkit.models.products import linear
+from vidkit.models.products import linear, rows_in_cache
 from vidkit.models.tokenizers import split_channels, to_unit
 from vidkit.settings.model import LossConfig, ViTConfig
 
@@ -57,13 +57,7 @@ def token_errors(predicted_BMP: Tensor, target_BMP: Tensor, kind: Literal["mse",
     """
     # torch's own losses would keep both sides for the backward pass, instead of their difference
     difference_BMP = predicted_BMP.float() - target_BMP
-    if kind == "l1":
-        return difference_BMP.abs().mean(dim=-1)
-    return difference_BMP.square().mean(dim=-1)
-
-
-#: Values of patches that are worked on at a time on one CPU core: 2 MB, which stay in its caches.
-CACHED_VALUES = 1 << 19
+    return (difference_BMP.square() if kind == "mse" else difference_BMP.abs()).mean(dim=-1)
 
 
 def head_errors(
@@ -129,7 +123,7 @@ def _differences(
     """Prediction less target, for a few rows R of all B * M at a time: which, what the head reads, difference."""
     tail_RE = tail_BME.reshape(-1, tail_BME.shape[-1])
     patches_RP = patches_BMP.reshape(-1, patches_BMP.shape[-1])
-    rows = max(16, CACHED_VALUES * torch.get_num_threads() // patches_RP.shape[1])
+    rows = max(16, rows_in_cache(patches_RP.shape[1]))
     for start in range(0, len(tail_RE), rows):
         part = slice(start, start + rows)
         target_RP = patch_targets(patches_RP[part], channels, settings.normalize)

@@ -17,6 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _python_dispatch
 
+from vidkit import processor
+
+#: Float32 values that a core's caches hold.
+CACHED_VALUES = 1 << 19
+
 
 def linear(x: Tensor, weight_NK: Tensor, bias_N: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`: (..., K) -> (..., N)."""
@@ -42,17 +47,20 @@ def use_fast_products(model: nn.Module) -> None:
 
 
 @cache
-def onednn_is_faster(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def onednn_is_faster(cpuinfo: Path = processor.CPUINFO) -> bool:
     """Whether this is an x86 processor with AVX-512 or AVX2 that is not Intel's, as far as Linux tells.
 
     Not measured at run time: a run that goes on must multiply as it began, to the bit.
     """
     both = torch.backends.mkl.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")  # type: ignore[no-untyped-call]
-    if not (both and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2") and cpuinfo.exists()):
+    if not (both and torch.backends.cpu.get_cpu_capability() in ("AVX512", "AVX2")):
         return False
-    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-    vendors = {found.strip() for name, _, found in lines if name.strip() == "vendor_id"}
-    return bool(vendors) and "GenuineIntel" not in vendors
+    return processor.fields(cpuinfo).get("vendor_id", "GenuineIntel") != "GenuineIntel"
+
+
+def rows_in_cache(values: int) -> int:
+    """Rows of so many float32 values that a CPU works on at a time: 2 MB for each core, which its caches hold."""
+    return max(1, CACHED_VALUES * torch.get_num_threads() // values)
 
 
 def plain_on_cpu(x: Tensor) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vidkit.errors import ConfigError
-from vidkit.models.products import linear, plain_on_cpu
+from vidkit.models.products import linear, plain_on_cpu, rows_in_cache
 from vidkit.settings.model import ViTConfig
 
 
@@ -117,6 +117,6 @@ class TubeletTokenizer(nn.Module):
         if torch.is_grad_enabled() or not plain_on_cpu(weight_DP):
             return linear(normalised(patches_BNP, self.pixel_mean, self.pixel_std), weight_DP, bias_D)
         # without a gradient nobody needs the values again: a few clips at a time, they never leave the cache
-        clips = max(1, (torch.get_num_threads() << 19) // patches_BNP[0].numel())
+        clips = rows_in_cache(patches_BNP[0].numel())
         parts = (normalised(part, self.pixel_mean, self.pixel_std) for part in torch.split(patches_BNP, clips))
         return torch.cat([linear(part, weight_DP, bias_D) for part in parts])

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from vidkit import processor
 from vidkit.data.load.clip_dataset import ClipDataset
 from vidkit.data.load.loader import ClipLoader
 from vidkit.data.progress import Progress
@@ -172,13 +173,11 @@ def usable_precision(precision: Precision, device: str) -> Precision:
 
 
 @cache
-def has_bf16_units(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+def has_bf16_units(cpuinfo: Path = processor.CPUINFO) -> bool:
     """Whether the processor multiplies bf16 numbers itself, as far as Linux tells."""
-    if not cpuinfo.exists():
-        return False
-    lines = (line.partition(":") for line in cpuinfo.read_text().splitlines())
-    flags = {flag for name, _, found in lines if name.strip() in ("flags", "Features") for flag in found.split()}
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    found = processor.fields(cpuinfo)
+    flags = (found.get("flags") or found.get("Features") or "").split()
+    return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(flags)
 
 
 def keep_freed_memory() -> None:

@@ -68,13 +68,14 @@ def test_accelerator_matches_torch() -> None:
 
 @pytest.fixture
 def copy_of_facts(tmp_path: Path) -> Path:
-    """A vidkit of four files, to be run as if it were installed there."""
+    """A vidkit of five files, to be run as if it were installed there."""
     package = tmp_path / "place" / "vidkit"
     (package / "bench" / "measure").mkdir(parents=True)
     (package / "__init__.py").write_text('__version__ = "0"\n')
     for room in ("bench", "bench/measure"):
         (package / room / "__init__.py").write_text("")
-    shutil.copy(ROOT / "vidkit/bench/measure/facts.py", package / "bench/measure/facts.py")
+    for name in ("processor.py", "bench/measure/facts.py"):
+        shutil.copy(ROOT / "vidkit" / name, package / name)
     return package.parent
 
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import vidkit
+from vidkit import processor
 
 #: Distributions whose version can change a measured number.
 PACKAGES = ("torch", "torchvision", "timm", "accelerate", "numpy", "av", "webdataset")
@@ -64,9 +64,7 @@ def accelerator() -> dict[str, Any] | None:
 
 def cpu_model() -> str:
     """The processor's model as the system names it; its architecture where there is no name."""
-    info = Path("/proc/cpuinfo")
-    found = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.M) if info.exists() else None
-    return found.group(1).strip() if found else platform.processor() or platform.machine()
+    return processor.fields().get("model name") or platform.processor() or platform.machine()
 
 
 def git_commit() -> str | None:
