@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -39,16 +38,6 @@ CLIPS = {"kinetics": 200, "tinyvirat": 1000}
 FEW = 2
 
 SHARDS = (2_500, 5_000, 10_000)
-
-
-def checkout(commit: str, folder: Path) -> Path:
-    """The package as it was at a commit."""
-    folder.mkdir()
-    archive = subprocess.run(
-        ["git", "-C", os.fspath(ROOT), "archive", commit, "vidkit", "manifests"], capture_output=True, check=True
-    )
-    subprocess.run(["tar", "-x", "-C", os.fspath(folder)], input=archive.stdout, check=True)
-    return folder
 
 
 def program(code: Path) -> list[str]:
@@ -295,7 +284,7 @@ def main(
             print(report_driver(driver))
             common.write_result("executors-driver", {"ray": _ray_version(), "driver": driver}, results)
             return
-        code = checkout(before, work / "before") if before else None
+        code = common.checkout(before, work / "before") if before else None
         found = {
             source: measure_source(source, work, 1 if quick else rounds, 6 if quick else clips, code, made)
             for source, clips in CLIPS.items()

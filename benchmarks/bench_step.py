@@ -17,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -101,22 +100,10 @@ def contender(root: Path, job: dict[str, Any]) -> Callable[[int], dict[str, Any]
     return run
 
 
-@contextmanager
-def checkout(commit: str) -> Iterator[Path]:
-    """The files of a commit in a temporary folder."""
-    with tempfile.TemporaryDirectory() as folder:
-        archive = subprocess.run(
-            ["git", "archive", commit, "vidkit", "manifests"], cwd=ROOT, stdout=subprocess.PIPE
-        )
-        if archive.returncode:
-            raise SystemExit(f"--before: no commit {commit!r} in this repository")
-        subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
-        yield Path(folder)
-
-
 def before_and_after(commit: str, rounds: int, steps: int) -> dict[str, Any]:
     job = {"size": "tiny", "batch": 32, "warm": 3, "steps": steps}
-    with checkout(commit) as old:
+    with tempfile.TemporaryDirectory() as folder:
+        old = common.checkout(commit, Path(folder) / "before")
         runs = common.take_turns(
             {
                 "before": contender(old, job),

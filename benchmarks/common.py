@@ -212,6 +212,21 @@ def _cell(value: object) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
+def checkout(commit: str, folder: Path) -> Path:
+    """The package as it was at a commit of this repository, in a new folder.
+
+    Raises:
+        SystemExit: there is no such commit.
+    """
+    words = ["git", "archive", commit, "vidkit", "manifests"]
+    archive = subprocess.run(words, cwd=RESULTS.parents[1], stdout=subprocess.PIPE, check=False)
+    if archive.returncode:
+        raise SystemExit(f"--before: no commit {commit!r} in this repository")
+    folder.mkdir()
+    subprocess.run(["tar", "-x", "-C", os.fspath(folder)], input=archive.stdout, check=True)
+    return folder
+
+
 def program(name: str) -> list[str]:
     """The command line of an installed console script, or the same without one."""
     script = Path(sys.executable).with_name(name)

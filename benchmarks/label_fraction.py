@@ -31,6 +31,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import common
+from vidkit.bench.report.estimates import estimate
 
 RATES = (1.2e-2, 2.4e-2, 4.8e-2)
 FRACTIONS = (0.01, 0.05, 0.1, 0.3, 1.0)
@@ -204,12 +205,12 @@ def _run(
 # --- what it comes to ----------------------------------------------------------------------------
 
 
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval."""
-    from scipy import stats
-
-    mean = sum(values) / len(values)
-    return mean, float(stats.t.ppf(0.975, len(values) - 1) * stats.sem(values))
+def shown(values: Sequence[float], sign: str = "") -> str:
+    """Mean in percent, and half of its 95 % interval over seeds."""
+    found = estimate(values)
+    assert found is not None
+    assert found.half is not None, "at least two seeds"
+    return f"{100 * found.mean:{sign}.1f} ± {100 * found.half:.1f}"
 
 
 def summary(rows: Rows, seeds: int, size: Size) -> dict[str, Any]:
@@ -240,16 +241,11 @@ def report(found: Mapping[str, Any]) -> str:
     for fraction, sides in found["fractions"].items():
         scratch = sides[SCRATCH]["test"]
         for side, runs in sides.items():
-            mean, half = interval(runs["test"])
-            row = [f"{100 * float(fraction):g} %", side, f"{100 * mean:.1f} ± {100 * half:.1f}", runs["rate"], ""]
+            row = [f"{100 * float(fraction):g} %", side, shown(runs["test"]), runs["rate"], ""]
             if side != SCRATCH:
-                mean, half = interval([one - other for one, other in zip(runs["test"], scratch, strict=True)])
-                row[-1] = f"{100 * mean:+.1f} ± {100 * half:.1f}"
+                row[-1] = shown([one - other for one, other in zip(runs["test"], scratch, strict=True)], "+")
             table.append(row)
-    probes = []
-    for name, values in found["probes"].items():
-        mean, half = interval(values)
-        probes.append([name, f"{100 * mean:.1f} ± {100 * half:.1f}"])
+    probes = [[name, shown(values)] for name, values in found["probes"].items()]
     return "\n\n".join(
         [
             common.table(["labels", "pre-training", "test top-1, %", "rate", "less scratch, paired"], table),

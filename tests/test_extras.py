@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.data.builds import environment
+from tests.data import builds
 from vidkit.extras import EXTRAS, extra_of
 
 if sys.version_info >= (3, 11):
@@ -67,15 +67,7 @@ def test_modules_belong_to_extras() -> None:
 
 
 def bare(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", f"{BARE}\nmain()", *words],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return builds.python(f"{BARE}\nmain()", *words, cwd=cwd)
 
 
 def test_a_base_install_builds_and_verifies(tmp_path: Path) -> None:
@@ -97,15 +89,7 @@ def test_a_base_install_builds_and_verifies(tmp_path: Path) -> None:
 
 def test_another_module_that_lacks_is_a_bug_and_no_advice(tmp_path: Path) -> None:
     code = "import sys; sys.modules['pyarrow'] = None\nfrom vidkit.cli.app import main\nmain()"
-    got = subprocess.run(
-        [sys.executable, "-c", code, "inspect", "."],
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    got = builds.python(code, "inspect", ".", cwd=tmp_path)
     assert got.returncode == 1
     assert "Traceback" in got.stderr
     assert "pip install" not in got.stderr

@@ -19,11 +19,12 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
+from vidkit import extras
 from vidkit.errors import ConfigError, VidkitError
 
 EXECUTORS = ("local", "ray")
 
-INSTALL = 'pip install "vidkit[ray]"'
+INSTALL = extras.install("ray")
 
 #: How often a task is begun before it is taken to be what kills its workers, or meets a disk that does not recover.
 TRIES = 5

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.typed import Run
+from tests.data import builds
 from tests.data.builds import environment
 from vidkit.cli.commands import BENCH, PANELS, Entry, load
 
@@ -30,15 +31,7 @@ SLOW = {
 def _imported(words: list[str], folder: Path) -> tuple[str, set[str]]:
     """What `vidkit WORDS` prints in a process of its own, and the modules that it imports."""
     code = "import sys; from vidkit.cli.app import main\ntry: main()\nfinally: print(*sys.modules, file=sys.stderr)"
-    got = subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    got = builds.python(code, *words, cwd=folder)
     assert got.returncode == 0, got.stderr
     return got.stdout, set(got.stderr.split())
 

@@ -222,8 +222,17 @@ def vidkit(
     *arguments: str | os.PathLike[str], cwd: Path | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
+    return _run(command(*arguments), cwd, more)
+
+
+def python(code: str, *words: str, cwd: Path | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a Python of its own; `words` are its arguments."""
+    return _run([sys.executable, "-c", code, *words], cwd, more)
+
+
+def _run(words: list[str], cwd: Path | None, more: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        command(*arguments),
+        words,
         cwd=cwd,
         env=environment(**more),
         capture_output=True,

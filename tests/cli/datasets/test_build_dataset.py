@@ -366,18 +366,6 @@ def test_any_name_of_the_out_folder(
 # --- processes ------------------------------------------------------------------------------------------------
 
 
-def _python(code: str, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        cwd=cwd,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-
-
 def test_building_imports_no_torch(mine: Callable[..., list[str]], tmp_path: Path) -> None:
     """pyarrow imports pandas by itself once it makes an array, so pandas is not in the list."""
     code = (
@@ -385,14 +373,14 @@ def test_building_imports_no_torch(mine: Callable[..., list[str]], tmp_path: Pat
         "try: main()\n"
         "finally: print([m for m in ('torch', 'torchvision', 'timm', 'webdataset') if m in sys.modules])"
     )
-    got = _python(code, *mine(), cwd=tmp_path)
+    got = builds.python(code, *mine(), cwd=tmp_path)
     assert got.returncode == 0, got.stderr
     assert got.stdout.strip().splitlines()[-1] == "[]"
     child = (
         "import sys; from vidkit.data.build import clip_worker; clip_worker._transcoder('pyav')\n"
         "print([m for m in ('torch', 'pandas', 'pyarrow', 'rich', 'typer') if m in sys.modules])"
     )
-    assert _python(child, cwd=tmp_path).stdout.strip() == "[]", "each worker process pays for what it imports"
+    assert builds.python(child, cwd=tmp_path).stdout.strip() == "[]", "each worker process pays for what it imports"
 
 
 def test_the_module_runs_as_the_command(tmp_path: Path) -> None:

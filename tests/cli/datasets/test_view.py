@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import urllib.error
 import urllib.request
 from http.cookiejar import CookieJar
@@ -58,14 +57,7 @@ def test_it_serves_until_it_is_stopped(data: Path, tmp_path: Path) -> None:
 def test_without_the_extra(data: Path, package: str) -> None:
     code = f"import sys; sys.modules[{package!r}] = None; sys.argv[1:] = ['view', {os.fspath(data)!r}]; "
     code += "from vidkit.cli.app import main; main()"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=builds.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = builds.python(code)
     assert done.returncode == 2
     assert done.stderr == f'vidkit: `vidkit view` needs {package}\n  -> pip install "vidkit[view]"\n'
 

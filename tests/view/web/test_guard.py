@@ -5,8 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -339,12 +337,5 @@ with made.served(made.shelf(Path({str(seen)!r}))) as address:
         assert server.ask(path).status in (200, 303, 404), path
 print(sorted({{"torch", "matplotlib", "scipy", "timm", "webdataset"}} & sys.modules.keys()))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=builds.environment(),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = builds.python(code)
     assert done.stdout.strip() == "[]", done.stdout + done.stderr

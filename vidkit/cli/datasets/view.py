@@ -39,6 +39,7 @@ def run(
     Only this machine is served, and only with the token in the printed address; nothing is changed. From another
     machine: ssh -L 8313:127.0.0.1:8313 HOST, then open the printed address here.
     """
+    from vidkit import extras
     from vidkit.view.shelf import fill
 
     try:
@@ -47,7 +48,7 @@ def run(
         package = (error.name or "").partition(".")[0]
         if package not in ("starlette", "uvicorn"):
             raise
-        raise ConfigError(f"`vidkit view` needs {package}", hint='pip install "vidkit[view]"') from None
+        raise ConfigError(f"`vidkit view` needs {package}", hint=extras.install("view")) from None
     shelf = fill(folders)
 
     def ready(address: str) -> None:
