@@ -12,15 +12,11 @@ with two workers, in batches of 8; the streaming side has webdataset's usual buf
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -49,27 +45,6 @@ class Data:
     clips: int
     shards: list[str]
     bytes: int
-
-
-@contextlib.contextmanager
-def server() -> Iterator[int]:
-    """The port of an S3 server of our own."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    command = [*common.program("moto_server"), "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=1).close()
-                break
-            except OSError:
-                time.sleep(0.1)
-        yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 def point(port: int) -> None:
@@ -318,7 +293,7 @@ def main(
 
     torch.set_num_threads(1)
     few, many, rounds = (4, 16, 1) if quick else (clips // 10, clips, rounds)
-    with tempfile.TemporaryDirectory() as temporary, server() as port:
+    with tempfile.TemporaryDirectory() as temporary, moto.serving(moto.program() or "moto_server") as port:
         folder = Path(work or temporary)
         folder.mkdir(parents=True, exist_ok=True)
         point(port)

@@ -5,12 +5,30 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.data.builds import snapshot
+from vidkit.data.shards import ShardWriter
 
 
 class Crash(BaseException):
     """The process ends here."""
+
+
+def crash_after(clips: int, patched: pytest.MonkeyPatch) -> None:
+    """From now on the process ends after so many more stored clips."""
+    left = [clips]
+    real = ShardWriter.add
+
+    def add(self: Any, *args: Any) -> None:
+        real(self, *args)
+        left[0] -= 1
+        if not left[0]:
+            raise Crash
+
+    patched.setattr(ShardWriter, "add", add)
 
 
 STEPS = ("replace", "unlink", "rmdir", "mkdir", "fsync")

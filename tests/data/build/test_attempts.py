@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.data import builds
-from tests.data.build.crashes import Crash, crash_everywhere
+from tests.data.build.crashes import Crash, crash_after, crash_everywhere
 from tests.data.builds import LISTED, InProcess, listed_tree, plan, run, snapshot
 from vidkit.data.build import attempts, executors, task
 from vidkit.data.build.make_shard import ShardSettings
@@ -99,17 +99,8 @@ def test_a_retry_replaces_shards_through_attempts(tmp_path: Path, crash_at: Call
 def test_half_a_shard_is_taken_over_whoever_goes_on(
     first: type, second: type, prepared: Prepared, want: dict[str, str], tmp_path: Path, monkeypatch: Any
 ) -> None:
-    left = [6]
-    real = ShardWriter.add
-
-    def add(self: Any, *args: Any) -> None:
-        real(self, *args)
-        left[0] -= 1
-        if not left[0]:
-            raise Crash
-
     with monkeypatch.context() as patched:
-        patched.setattr(ShardWriter, "add", add)
+        crash_after(6, patched)
         patched.setattr("vidkit.data.build.build.LocalExecutor", first)
         with pytest.raises(Crash):
             run(prepared, tmp_path / "out")

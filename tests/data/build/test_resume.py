@@ -21,7 +21,7 @@ import pytest
 
 from tests import forked
 from tests.data import builds
-from tests.data.build.crashes import Crash, crash_everywhere
+from tests.data.build.crashes import Crash, crash_after, crash_everywhere
 from tests.data.builds import LISTED, check_whole, listed_spec, listed_tree, plan, run, snapshot, write_clip
 from vidkit.cli.app import main
 from vidkit.data import shards
@@ -334,17 +334,8 @@ def test_a_clip_that_loses_its_file_between_builds_is_no_silent_change(tmp_path:
 def half(tree: Path, tmp_path: Path, in_process: None, monkeypatch: pytest.MonkeyPatch) -> tuple[Prepared, Path]:
     """A build that stopped after its sixth clip, in the second shard."""
     prepared = plan(LISTED, tree)
-    left = [6]
-    real = shards.ShardWriter.add
-
-    def add(self: Any, *args: Any) -> None:
-        real(self, *args)
-        left[0] -= 1
-        if not left[0]:
-            raise Crash
-
     with monkeypatch.context() as patched:
-        patched.setattr(shards.ShardWriter, "add", add)
+        crash_after(6, patched)
         with pytest.raises(Crash):
             run(prepared, tmp_path / "out")
     return prepared, tmp_path / "out"

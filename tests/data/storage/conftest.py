@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.data.storage import moto
 from tests.data.storage.proxy import Proxy, proxy_to
 from vidkit.data.storage import stores
 
@@ -49,37 +43,14 @@ class Store:
         return self.at(name)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 @pytest.fixture(scope="session")
 def s3_port() -> Iterator[int]:
-    server = shutil.which("moto_server", path=str(Path(sys.executable).parent)) or shutil.which("moto_server")
+    server = moto.program()
     if server is None:
         pytest.skip("moto_server is not installed: pip install 'moto[server]'")
     pytest.importorskip("s3fs")
-    port = free_port()
-    process = subprocess.Popen(
-        [server, "-H", "127.0.0.1", "-p", str(port)],
-        env={**os.environ, "S3_UPLOAD_PART_MIN_SIZE": "256"},  # S3 itself takes no parts below 5 MiB
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(300):
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/moto-api/", timeout=1).close()
-                break
-            except OSError:
-                assert process.poll() is None, "moto_server ended"
-                time.sleep(0.1)
+    with moto.serving(server, S3_UPLOAD_PART_MIN_SIZE="256") as port:  # S3 itself takes no parts below 5 MiB
         yield port
-    finally:
-        process.kill()
-        process.wait()
 
 
 @pytest.fixture(scope="session")

@@ -91,16 +91,22 @@ def opened_of(request: Request) -> Opened:
     return opened
 
 
+def within(shelf: Shelf, number: int, opened: Opened) -> dict[str, Any]:
+    """What a page within a dataset shows of it."""
+    return {
+        "shelf": shelf,
+        "here": f"/d/{number}",
+        "opened": opened,
+        "called": called(shelf, number),
+        "number": number,
+    }
+
+
 def _place(request: Request) -> dict[str, Any]:
     """What every page of a dataset needs."""
     opened = opened_of(request)
-    number = request.path_params["n"]
     return {
-        "shelf": request.app.state.shelf,
-        "here": f"/d/{number}",
-        "opened": opened,
-        "called": called(request.app.state.shelf, number),
-        "number": number,
+        **within(request.app.state.shelf, request.path_params["n"], opened),
         "search": request.url.query,
         "place": display_path(str(opened.root)),
     }

@@ -216,11 +216,7 @@ def _said(request: Request) -> Response:
     metrics = answers.metrics()
     return pages.page(
         "said.html",
-        shelf=shelf,
-        here=f"/d/{number}",
-        called=clips.called(shelf, number),
-        opened=opened,
-        number=number,
+        **clips.within(shelf, number, opened),
         place=_where(one.path),
         one=one,
         tested=len(answers.rows),
@@ -250,11 +246,7 @@ def _masks(request: Request) -> Response:
     own = [str(mask.get("strategy")) for mask in trained if mask.get("strategy") not in (None, *_MASKS)]
     return pages.page(
         "masks.html",
-        shelf=shelf,
-        here=f"/d/{number}",
-        called=clips.called(shelf, number),
-        opened=opened,
-        number=number,
+        **clips.within(shelf, number, opened),
         place=_where(opened.root),
         row=opened.row(row),
         models=[every[short] for short in asked],
