@@ -40,7 +40,7 @@ pictures: demo
 
 # on all cores; the tests of a file share what is costly to make, so they stay together
 test: install
-	$(BIN)/python -m pytest -n auto --dist loadscope
+	$(BIN)/python -m pytest -n auto --dist loadscope --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

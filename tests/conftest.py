@@ -22,6 +22,27 @@ os.environ["OMP_NUM_THREADS"] = "1"
 MEDIA_VARIABLE = "VIDKIT_TEST_MEDIA"
 
 
+#: Files of few tests that take long. They begin first, so that they are not what all wait for at the end.
+LONG = tuple(
+    f"tests/{name}.py"
+    for name in (
+        "test_cluster",
+        "data/build/test_resume",
+        "data/storage/test_building",
+        "view/web/test_browser",
+        "train/test_pretrain",
+        "train/test_processes",
+        "fewshot/test_evaluate",
+        "data/build/test_bad_input",
+    )
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`make test` keeps this order; by itself xdist begins with the files that have most tests."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+
+
 @pytest.fixture(autouse=True)
 def _no_data_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user's own data folder must not become the input of a test."""
