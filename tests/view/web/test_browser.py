@@ -190,6 +190,7 @@ def test_the_page_of_a_clip(page: Any) -> None:
     assert page.locator(".fields th").count() > 25
     page.keyboard.press("ArrowRight")
     page.get_by_text("2 of 5", exact=True).wait_for()
+    page.wait_for_load_state()  # its keys are there once its scripts have run
     page.keyboard.press("Escape")
     count(page, "5 of 15 clips")
     assert page.locator(".tile .mark:not(:empty)").inner_text() == "4"
