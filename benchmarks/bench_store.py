@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 from typing import Annotated, Any
@@ -284,11 +285,11 @@ def main(
     ] = None,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
 ) -> None:
-    import moto
     import s3fs
     import torch
     import webdataset
 
+    from tests.data.storage import moto
     from vidkit.data.storage import stores
 
     torch.set_num_threads(1)
@@ -306,7 +307,7 @@ def main(
         built = builds(sources[few], folder, few, rounds)
         read = reading(dataset(sources[many], folder, many), port, folder, rounds)
     print(report(built, read))
-    versions = {"moto": moto.__version__, "s3fs": s3fs.__version__, "webdataset": webdataset.__version__}
+    versions = {"moto": version("moto"), "s3fs": s3fs.__version__, "webdataset": webdataset.__version__}
     how = {"workers": WORKERS, "batch": BATCH, "frames": FRAMES, "stride": STRIDE, "delay_s": DELAY_S}
     common.write_result("store", {**how, "versions": versions, "build": built, "read": read}, results)
 
