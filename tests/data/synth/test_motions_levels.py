@@ -118,3 +118,22 @@ def test_bad_levels_are_named(tmp_path: Path) -> None:
         write_layout("demo", tmp_path / "d", clips=12, level=2)
     with pytest.raises(ConfigError, match="cannot be divided into 16 x 16 cells"):
         moving_shares(ClipLook(class_index=0, width=40, height=40, frames=2, fps=8))
+
+
+@pytest.mark.parametrize("kind", ["motions", "demo"])
+def test_the_shares_of_the_splits_can_be_chosen(kind: str, tmp_path: Path) -> None:
+    made = write_layout(kind, tmp_path / "some", clips=20, classes=2, distinct=6, shares=(0.5, 0.1, 0.4))
+    assert made.splits == {"train": 10, "val": 2, "test": 8}
+
+
+@pytest.mark.parametrize(
+    ("kind", "shares", "said"),
+    [
+        ("motions", (0.5, 0.5, 0.0), "three numbers above 0"),
+        ("motions", (0.5, 0.5, 0.5), "of sum 1"),
+        ("ssv2", (0.5, 0.2, 0.3), "it has no meaning for ssv2"),
+    ],
+)
+def test_shares_that_cannot_be(kind: str, shares: tuple[float, float, float], said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=said):
+        write_layout(kind, tmp_path / "some", clips=20, classes=2, shares=shares)

@@ -61,6 +61,15 @@ def run(
             rich_help_panel=_PICTURES,
         ),
     ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRAIN/VAL/TEST",
+            help="demo and motions: parts of the clips in each split, such as 60/5/35.",
+            show_default=False,
+            rich_help_panel=_PICTURES,
+        ),
+    ] = None,
     missing: Annotated[
         float, typer.Option(help="Share of annotated clips without a file.", rich_help_panel=_FAULTS)
     ] = 0.0,
@@ -85,6 +94,7 @@ def run(
         "size": None if size is None else _pixels(size),
         "fps": fps,
         "level": level,
+        "shares": None if shares is None else _parts(shares),
         "missing": missing,
         "broken": broken,
         "extra": extra,
@@ -123,3 +133,15 @@ def _pixels(size: str) -> tuple[int, int]:
     if not match:
         raise ConfigError(f"--size {size!r} is not WIDTHxHEIGHT", hint="for example --size 340x256, or --size 64")
     return int(match[1]), int(match[2] or match[1])
+
+
+def _parts(shares: str) -> tuple[float, ...]:
+    """
+    >>> _parts("60/5/35"), _parts("2/1/1")
+    ((0.6, 0.05, 0.35), (0.5, 0.25, 0.25))
+    """
+    match = re.fullmatch(r"(\d+)/(\d+)/(\d+)", shares)
+    numbers = [int(part) for part in match.groups()] if match else []
+    if not numbers or min(numbers) < 1:
+        raise ConfigError(f"--shares {shares!r} is not TRAIN/VAL/TEST", hint="for example --shares 60/5/35")
+    return tuple(number / sum(numbers) for number in numbers)

@@ -198,7 +198,7 @@ def tinyvirat_v2(ask: Request) -> Plan:
 
 def demo(ask: Request) -> Plan:
     """Class folders in split folders, small clips: what there is to try when no data are at hand."""
-    keys = balanced(ask, {"train": 0.7, "val": 0.15, "test": 0.15})
+    keys = balanced(ask, ask.splits({"train": 0.7, "val": 0.15, "test": 0.15}))
     videos = share_videos(keys, ask.distinct)
     clips = tuple(
         PlannedClip(

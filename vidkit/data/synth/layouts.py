@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import multiprocessing
 import os
 import shlex
@@ -41,7 +42,7 @@ class _Kind:
     beside: Callable[..., Mapping[str, object]] | None = None
     """(look, seed=, index=) -> what a JSON file beside each clip says of it; its name ends in `SIDECAR`."""
     options: frozenset[str] = frozenset()
-    """Those of `label_sets`, `underscores`, `split_folders`, `annotations`, `audio`, `level` that it has."""
+    """Which of `label_sets`, `underscores`, `split_folders`, `annotations`, `audio`, `level`, `shares` it has."""
 
 
 _KINETICS = "vidkit build-dataset k400 --kinetics"
@@ -106,7 +107,7 @@ KINDS: dict[str, _Kind] = {
         classes=12,
         most_classes=NUM_CLASSES,
         command="vidkit build-dataset demo --demo",
-        options=frozenset({"audio"}),
+        options=frozenset({"audio", "shares"}),
     ),
     "motions": _Kind(
         plan=synthetic_motions.plan,
@@ -117,7 +118,7 @@ KINDS: dict[str, _Kind] = {
         command="vidkit build-dataset motions --motions",
         draw=synthetic_motions.draw,
         beside=synthetic_motions.moving,
-        options=frozenset({"level"}),
+        options=frozenset({"level", "shares"}),
     ),
 }
 
@@ -166,6 +167,7 @@ def write_layout(
     split_folders: bool = False,
     annotations: str = "",
     level: int | None = None,
+    shares: tuple[float, float, float] | None = None,
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SynthReport:
@@ -195,6 +197,7 @@ def write_layout(
         split_folders: Kinetics files below `train/`, `val/`, `test/`.
         annotations: subfolder for annotation files; "": beside the videos.
         level: motions only: how hard they are, 1 to 5 (`motions_levels.LEVELS`); None: 5.
+        shares: demo and motions only: parts of each class's clips in train, val and test; their sum is 1.
         workers: processes that draw and encode.
         progress: called with (videos drawn, videos in all).
 
@@ -226,6 +229,7 @@ def write_layout(
         underscores=underscores,
         split_folders=split_folders,
         level=level,
+        shares=shares,
     )
     _check(what, ask, missing=missing, broken=broken, annotations=annotations, workers=workers, audio=audio)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -275,6 +279,8 @@ def _check(
     faults.check(missing + broken <= 1, "missing + broken", missing + broken, "at most 1")
     faults.check(ask.extra >= 0, "extra", ask.extra, "0 or more")
     faults.check(workers >= 1, "workers", workers, "at least 1")
+    whole = ask.shares is None or (min(ask.shares) > 0 and math.isclose(sum(ask.shares), 1, abs_tol=1e-6))
+    faults.check(whole, "shares", ask.shares, "three numbers above 0 for train, val and test, of sum 1")
     inside = not os.path.isabs(annotations) and ".." not in Path(annotations).parts
     faults.check(inside, "annotations", annotations, "a folder below the output folder")
     given: dict[str, object] = {
@@ -284,6 +290,7 @@ def _check(
         "annotations": annotations,
         "audio": audio,
         "level": ask.level,
+        "shares": ask.shares,
     }
     for name, value in given.items():
         faults.check(not value or name in what.options, name, value, f"nothing; it has no meaning for {ask.kind}")

@@ -330,7 +330,7 @@ def plan(ask: Request) -> Plan:
             field="size",
             hint=f"below, shapes are too small for their motion to be seen; {SIZE}x{SIZE} is usual",
         )
-    keys = balanced(ask, SPLITS)
+    keys = balanced(ask, ask.splits(SPLITS))
     videos = share_videos(keys, ask.distinct)
     clips = tuple(
         PlannedClip(

@@ -29,6 +29,11 @@ class Request:
     underscores: bool = False
     split_folders: bool = False
     level: int | None = None
+    shares: tuple[float, float, float] | None = None
+
+    def splits(self, usual: Mapping[str, float]) -> Mapping[str, float]:
+        """Share of each split, as the user asked for them or as the kind has them."""
+        return usual if self.shares is None else dict(zip(("train", "val", "test"), self.shares, strict=True))
 
     def rng(self, purpose: int, item: int = 0) -> np.random.Generator:
         """Random numbers for one purpose; three seed words, so that none meets those of `draw`."""
