@@ -54,7 +54,7 @@ class Size:
     fractions: tuple[float, ...] = FRACTIONS
 
 
-FULL = Size(clips=1200, lengths=(25, 150), steps=420, epochs=24)
+FULL = Size(clips=5600, lengths=(30,), steps=420, epochs=24)
 QUICK = Size(clips=280, lengths=(1, 2), steps=4, epochs=2, fractions=(0.1, 1.0))
 
 

@@ -67,8 +67,8 @@ Run = Annotated[Path, typer.Option("--out", metavar="RUN", help="Folder of the r
 Recipe = Annotated[
     str | None,
     typer.Option(
-        help="adamae-ssv2, adamae-k400, videomae-ssv2, videomae-k400, small-64 or tiny; by default what fits "
-        "the dataset.",
+        help="adamae-ssv2, adamae-k400, videomae-ssv2, videomae-k400, small-64, tiny or tiny-8; by default "
+        "what fits the dataset.",
         show_default=False,
     ),
 ]

@@ -13,7 +13,7 @@ A size is a function without arguments that returns a whole config; a variant ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from vidkit.settings.encode import Faults
@@ -355,6 +355,21 @@ def tiny() -> AdaMAEConfig:
     )
 
 
+def tiny_8() -> AdaMAEConfig:
+    """For masks of 90 % and more on two CPU cores: patches of 8 pixels, 256 tokens.
+
+    A quarter of the hidden tokens is predicted, by mask tokens that attend to visible ones alone, so that a step
+    costs less than one of `tiny`.
+    """
+    base = tiny()
+    return replace(
+        base,
+        encoder=replace(base.encoder, patch=8, width=64),
+        decoder=DecoderConfig(width=64, depth=1, heads=4, kind="cross"),
+        mask=MaskConfig(ratio=0.95, targets="random", target_ratio=0.25),
+    )
+
+
 #: The sizes by name, as tables and tests go through them.
 SIZES: dict[str, Callable[[], AdaMAEConfig]] = {
     "vit-small": vit_small,
@@ -362,4 +377,5 @@ SIZES: dict[str, Callable[[], AdaMAEConfig]] = {
     "vit-large": vit_large,
     "small-64": small_64,
     "tiny": tiny,
+    "tiny-8": tiny_8,
 }

@@ -106,13 +106,13 @@ def test_a_stopped_grid_says_how_to_go_on(
     assert "missing" in capsys.readouterr().out
 
 
-def test_without_data_the_demo_is_built_once(
+def test_without_data_motions_are_built_once(
     built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked: list[Any] = []
 
-    def draw(out: Path, kind: str, *, clips: int) -> Path:
-        assert (kind, clips) == ("demo", 1200)
+    def draw(out: Path, kind: str, *, clips: int, level: int, shares: tuple[float, ...]) -> Path:
+        assert (kind, clips, level, shares) == ("motions", 2400, 2, (0.6, 0.04, 0.36))
         return out.with_name("drawn")
 
     def build(spec: str, *, out: Path, source: list[str], **options: Any) -> int:
@@ -125,18 +125,18 @@ def test_without_data_the_demo_is_built_once(
     monkeypatch.setattr(build_dataset, "run", build)
     out = tmp_path / "out"
     given = ["ablate", "--mask", "random", "--ratio", 0.98, "--out", out, "--steps", 0, *MICRO, "--json"]
-    assert command(monkeypatch, *given) == 0
+    assert command(monkeypatch, *given, "--split", "val") == 0
     said = capsys.readouterr()
     assert json.loads(said.out)["lines"][0]["V of N"] == "2 of 128"
     assert "on the way" in said.err
     assert "patches of 4 pixels instead of 8, in every cell: 32 tokens are too few for a ratio of 0.98" in said.err
-    assert "recipe tiny" in said.err
-    assert command(monkeypatch, *given, "--resume") == 0
-    assert asked == [("demo", out / "data", [f"demo={out / 'drawn'}"])]
+    assert "recipe tiny-8" in said.err
+    assert command(monkeypatch, *given, "--split", "val", "--resume") == 0
+    assert asked == [("motions", out / "data", [f"motions={out / 'drawn'}"])]
 
 
-def test_the_demo_could_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawn, "draw_beside", lambda out, kind, clips: out)
+def test_generated_clips_could_not_be_built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(drawn, "draw_beside", lambda out, kind, **how: out)
     monkeypatch.setattr(build_dataset, "run", lambda *args, **kwargs: 1)
     assert command(monkeypatch, "ablate", "--out", tmp_path / "out") == 1
 

@@ -159,10 +159,16 @@ def run(
     ] = 0.9,
     recipe: Annotated[
         str | None,
-        typer.Option(help="By default what fits the dataset; tiny for generated clips.", show_default=False),
+        typer.Option(help="By default what fits the dataset; tiny-8 without --data.", show_default=False),
     ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the results.")] = Path("vidkit-ablation"),
-    split: Annotated[str, typer.Option(help="That is tested: train, val or test.")] = "val",
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="That is tested: train, val or test; by default val, and test of generated clips.",
+            show_default=False,
+        ),
+    ] = None,
     batch: Annotated[
         int, typer.Option(help="Clips of the steps that are measured.", min=1, rich_help_panel=_MEASURE)
     ] = 16,
@@ -220,13 +226,14 @@ def run(
         "decoders": decoder,
         "seeds": seed,
     }
+    studied = chosen(tuple(preset or ()))
     asked = Asked(
         data=data,
         out=out,
         grid=Grid(**{name: tuple(dict.fromkeys(values or ())) for name, values in lists.items()}),
         presets=tuple(preset or ()),
         recipe=recipe,
-        split=split,
+        split=split or ("test" if data is None and not studied else "val"),
         measure=MeasureConfig(batch=batch, steps=steps),
         executor=executor,
         ray_address=ray_address,
@@ -241,11 +248,10 @@ def run(
         as_json=as_json,
     )
     _check(asked)
-    study = chosen(asked.presets)
-    if study is not None:
+    if studied is not None:
         from vidkit.cli.bench import studies
 
-        return studies.run(asked, study)
+        return studies.run(asked, studied)
     return _cells(asked)
 
 
@@ -327,7 +333,7 @@ def _recipe(asked: Asked) -> tuple[str, Recipe]:
             name = fitting(asked.data)
         else:
             paper = asked.memory_only and any(preset.startswith("table1") for preset in asked.presets)
-            name = "adamae-ssv2" if paper else "tiny"
+            name = "adamae-ssv2" if paper else "tiny-8"
     recipe = changed(recipe_named(name), asked.changes)
     print(f"recipe {name}: {recipe.about}", file=sys.stderr)
     return name, recipe
@@ -371,7 +377,7 @@ def _run(asked: Asked, jobs: Sequence[Job], contrasts: tuple[Contrast, ...]) -> 
     check_free(asked.out, resume=asked.resume)  # before anything is built
     data = None
     if not asked.memory_only:
-        data = asked.data or embedded.demo(asked.out / "data")
+        data = asked.data or embedded.motions(asked.out / "data", large="verdicts" in asked.presets)
     ablation = Ablation(
         jobs=tuple(jobs),
         data=data,

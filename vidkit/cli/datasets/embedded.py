@@ -33,6 +33,13 @@ def generated(out: Path, kind: str, **how: Any) -> Path:
     return out
 
 
+def motions(out: Path, *, large: bool = False) -> Path:
+    """Of the hardest level that is learnt from all labels in minutes: 2,400 clips, or, `large`, 5,600, of which
+    2,016 are tested. Each says what moves, for the oracles.
+    """
+    return generated(out, "motions", clips=5600 if large else 2400, level=2, shares=(0.6, 0.04, 0.36))
+
+
 def demo(out: Path) -> Path:
     """Of 1,200 clips: with the 240 of `build-dataset demo`, 168 of them for training, nothing is learnt."""
     return generated(out, "demo", clips=1200)
