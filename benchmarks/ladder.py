@@ -105,7 +105,12 @@ def row(level: int, work: Path, size: Size) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     built = open_dataset(data)
     clips = {split: found["ok"] for split, found in built.facts["splits"].items()}
-    made = {"level": level, "classes": len(built.facts["label_map"]["classes"]), "clips": clips, **supervised(data, out, size)}
+    made = {
+        "level": level,
+        "classes": len(built.facts["label_map"]["classes"]),
+        "clips": clips,
+        **supervised(data, out, size),
+    }
     made |= probed(data, out / LAST)
     shutil.rmtree(out)
     return made

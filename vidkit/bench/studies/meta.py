@@ -6,7 +6,8 @@ meta-train classes alone, so that neither labels nor clips of meta-test classes 
 all seeds are tested on one list of episodes, which is kept beside the results; a seed decides the encoder and the
 training.
 
-In "tuned" arms the whole encoder goes on learning with the learner on episodes of meta-train, as the paper's third
+"meta-baseline" first learns the meta-train classes with the encoder, then compares by cosine (Chen et al. 2021). In
+"tuned" arms the whole encoder goes on learning with the learner on episodes of meta-train, as the paper's third
 stage has it; in the others it is frozen. The arms "finetune" and "scratch" train a network in each episode and get
 the first `fewshot.tune_episodes` of the list. `accuracy` is the share of queries; its interval in a row is over
 episodes. Features: the mean over all tokens of the encoder's output; the same encoder with its initial weights; or
@@ -17,12 +18,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from vidkit.bench.ablate.attempts import finetuned
 from vidkit.bench.ablate.journal import Tell
 from vidkit.bench.rows.specs import META
 from vidkit.bench.studies.parts import Part, write_part
@@ -42,8 +44,10 @@ from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
 from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig, Learner
-from vidkit.settings.plain import to_plain
+from vidkit.settings.plain import config_hash, to_plain
+from vidkit.settings.train import FinetuneConfig
 from vidkit.train.inference import choose_device
+from vidkit.train.runs import RunFolder
 
 #: Of the class split and of the list of episodes; no arm's own seed.
 SPLIT_SEED, EPISODE_SEED = 0, 0
@@ -53,8 +57,8 @@ TWO_PARTS = (0.5, 0.0, 0.5)
 
 EPISODES = "episodes.jsonl"
 
-#: What a learner sees.
-Source = Literal["pre-trained", "random", "pixels"]
+#: What a learner sees; "classifier": features of the encoder that was then fine-tuned on the meta-train classes.
+Source = Literal["pre-trained", "random", "pixels", "classifier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,18 @@ ARMS: dict[str, Kind] = {
     "proto, tuned": Kind("proto", tune=ALL_BLOCKS),
     "proto, tuned from random": Kind("proto", "random", ALL_BLOCKS),
     "nn": Kind("nn"),
+    "simpleshot": Kind("simpleshot"),
+    "simpleshot, random encoder": Kind("simpleshot", "random"),
+    "simpleshot, pixels": Kind("simpleshot", "pixels"),
+    "otam": Kind("otam"),
+    "otam, random encoder": Kind("otam", "random"),
+    "otam, pixels": Kind("otam", "pixels"),
+    "trx": Kind("trx"),
+    "trx, random encoder": Kind("trx", "random"),
     "linear": Kind("linear"),
+    "linear, random encoder": Kind("linear", "random"),
+    "linear, pixels": Kind("linear", "pixels"),
+    "meta-baseline": Kind("cosine", "classifier"),
     "finetune": Kind("finetune"),
     "scratch": Kind("scratch", "random"),
 }
@@ -194,11 +209,19 @@ def _config(work: Work, name: str, seed: int, split: ClassSplit, listed: Episode
         seed=seed,
         split="meta-test",
         pretrain=encoder,
+        finetune=_classifier(work, seed, split) if kind.source == "classifier" else None,
         fewshot=to_plain(_fewshot(work, name, seed)),
         features=kind.source,
         classes=split.sha256,
         episodes=listed.sha256,
     )
+
+
+def _classifier(work: Work, seed: int, split: ClassSplit) -> FinetuneConfig:
+    """Of the meta-train classes. Nothing is chosen on its way: the last weights are read."""
+    config = work.settings.finetune
+    data = replace(config.data, classes=tuple(split.train))
+    return replace(config, seed=seed, val_epochs=config.optim.epochs, data=data)
 
 
 def _fewshot(work: Work, name: str, seed: int) -> FewshotConfig:
@@ -250,7 +273,12 @@ def _encoder(work: Work, plan: Plan, config: ArmConfig) -> tuple[Path | None, di
         _write_random(work.out / path, config)
         return work.out / path, {"encoder": path.as_posix()}, 0
     first = work.pretrained(config.pretrain, plan.train_part)
-    return first.checkpoint, {"pretrain": first.folder.as_posix()}, first.steps
+    runs = {"pretrain": first.folder.as_posix()}
+    if config.finetune is None:
+        return first.checkpoint, runs, first.steps
+    folder = Path("finetune") / f"{first.folder.name}-{config_hash(config.finetune)}"
+    finetuned(config.finetune, plan.train_part, work.out / folder, init=first.checkpoint, quiet=work.quiet)
+    return RunFolder(work.out / folder).last, {**runs, "finetune": folder.as_posix()}, first.steps
 
 
 def _write_random(path: Path, config: ArmConfig) -> None:
