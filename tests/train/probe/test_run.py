@@ -169,7 +169,12 @@ def test_a_probe_needs_labels(built: Path, tmp_path: Path) -> None:
 
 
 def test_the_command(
-    built: Path, checkpoint: Path, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    built: Path,
+    checkpoint: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     how: dict[str, Any] = {"probe": ["ridge"], "workers": 0, "device": "cpu"}
     assert command.run(built, checkpoint, **how) == 0
@@ -180,12 +185,19 @@ def test_the_command(
     assert command.run(built, checkpoint, readout=["tokens"], baselines=False, as_json=True, **how) == 0
     found = json.loads(capsys.readouterr().out)
     assert {cell["readout"] for cell in found["encoder"]["cells"]} == {"tokens"}
-    assert command.run(built, during=run, layers="2", **how) == 0
+    plot = tmp_path / "curve.svg"
+    assert command.run(built, during=run, layers="2", plot=plot, **how) == 0
     assert "clips seen" in capsys.readouterr().out
+    drawn = plot.read_text()
+    assert drawn.lstrip().startswith("<svg")
+    assert "ridge, val" in drawn
+    assert "knn, val" not in drawn
     for words, match in (
         ({}, "give either a checkpoint or a run"),
         ({"checkpoint": checkpoint, "during": run}, "give either a checkpoint or a run"),
         ({"during": run, "features": checkpoint}, "features are of one checkpoint"),
+        ({"during": run, "plot": tmp_path / "curve.png"}, "drawn as SVG"),
+        ({"checkpoint": checkpoint, "plot": plot}, "a curve is of the checkpoints of a run"),
         ({"checkpoint": checkpoint, "readout": ["max"]}, "read-out is 'max'; expected some of mean"),
         ({"checkpoint": checkpoint, "readout": ["tokens", "mean"]}, "tokens are read alone"),
         ({"checkpoint": checkpoint, "layers": "last"}, "layers are 'last'; expected numbers, such as 6,9,12"),

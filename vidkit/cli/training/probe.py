@@ -38,6 +38,14 @@ def run(
             show_default=False,
         ),
     ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.svg",
+            help="Of --during: draw the curve, accuracy against clips seen.",
+            show_default=False,
+        ),
+    ] = None,
     features: Annotated[
         Path | None,
         typer.Option(
@@ -85,6 +93,12 @@ def run(
         )
     if during is not None and features is not None:
         raise ConfigError("features are of one checkpoint", field="--features", hint="leave it out with --during")
+    if plot is not None and (during is None or plot.suffix != ".svg"):
+        raise ConfigError(
+            "a curve is of the checkpoints of a run, and is drawn as SVG",
+            field="--plot",
+            hint="give it with --during, and a name that ends in .svg",
+        )
     from vidkit.settings.probe import PROBES, ProbeConfig
     from vidkit.train.probe.run import How, check_readouts
 
@@ -112,7 +126,7 @@ def run(
     )
     with memory_told("use a smaller --batch-size, fewer --layers, or a smaller --readout"):
         if during is not None:
-            return _during(data, during, config, how, as_json)
+            return _during(data, during, config, how, as_json, plot)
         assert checkpoint is not None, "checked above"
         from vidkit.train.probe.run import probe as probed
 
@@ -126,12 +140,15 @@ def run(
     return 0
 
 
-def _during(data: Place, run: Path, config: ProbeConfig, how: How, as_json: bool) -> int:
+def _during(data: Place, run: Path, config: ProbeConfig, how: How, as_json: bool, plot: Path | None) -> int:
     from vidkit.cli.training import probe_report
+    from vidkit.files import save_whole
     from vidkit.train.probe.during import during
 
     said = None if as_json else probe_report.told
     points = during(data, run, config, how, done=said)
+    if plot is not None:
+        save_whole(plot, probe_report.drawn(points))
     if as_json:
         print_json([point.to_plain() for point in points])
     else:

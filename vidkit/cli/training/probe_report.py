@@ -145,3 +145,29 @@ def render_curve(points: Sequence[Point]) -> None:
     screen.print(table)
     for note in dict.fromkeys(note for point in points for note in point.arm.notes):
         screen.print(escape(note))
+
+
+def drawn(points: Sequence[Point]) -> str:
+    """An SVG of accuracy against clips seen: the figure on test with its interval, and each probe's best on val."""
+    from vidkit.bench.report.plots import Curve, curves
+    from vidkit.bench.report.style import DASHES, PALETTE, svg
+
+    tests = [point.arm.test for point in points]
+    x = tuple(float(point.clips) for point in points)
+    lines = [
+        Curve(
+            name="test",
+            x=x,
+            y=tuple(100 * test.value for test in tests),
+            low=tuple(100 * test.low for test in tests),
+            high=tuple(100 * test.high for test in tests),
+            colour=PALETTE[0],
+        )
+    ]
+    for number, name in enumerate(PROBES, start=1):
+        best = [point.arm.best(probe=name) for point in points]
+        y = tuple(100 * cell.val for cell in best if cell is not None)
+        if len(y) == len(points):
+            lines.append(Curve(name=f"{name}, val", x=x, y=y, colour=PALETTE[number], dash=DASHES[1]))
+    metric = tests[0].labels.metric
+    return svg(curves(lines, x="clips seen", y=f"{metric}, %", title=f"{metric} of probes on the way"))
