@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import sys
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -216,6 +218,23 @@ def test_broken_clips_one_by_one(tmp_path: Path) -> None:
             host.pictures(0, [0])
     empty = DeviceCache(data, "cpu").batch([Request(0)])
     assert (len(empty), len(empty.bad)) == (0, 1)
+
+
+@pytest.mark.parametrize("how", [HOST, DEVICE])
+def test_memory_comes_back_though_an_epoch_was_left_in_the_middle(dataset: Path, how: dict[str, Any]) -> None:
+    loader = ClipLoader(ClipDataset(dataset, "train", frames=4, stride=2), batch_size=3, **how)
+    left = iter(loader)
+    next(left)
+    held = loader._device_cache.frames if how is DEVICE else loader._batches.dataset.cache._decoded.memory
+    gone = weakref.ref(held)
+    del held
+    gc.disable()  # circles of references may wait for long
+    try:
+        loader.close()
+        assert gone() is None
+    finally:
+        gc.enable()
+    del left
 
 
 def test_a_host_cache_is_not_copied_to_spawned_processes(dataset: Path) -> None:

@@ -137,6 +137,10 @@ class HostCache:
         found: npt.NDArray[np.uint8] = self._decoded.clip(i)[np.asarray(wanted)]
         return found
 
+    def close(self) -> None:
+        """Give the memory back now: circles of references may hold this object for long."""
+        self._decoded.memory = _NOTHING
+
     def __getstate__(self) -> None:
         raise ConfigError(
             "a cache in host memory cannot be sent to a spawned process",
@@ -201,6 +205,8 @@ class _Decoded:
             _JOBS.pop()
 
 
+_NOTHING: npt.NDArray[np.uint8] = np.zeros(0, np.uint8)
+
 _JOBS: list[Callable[[int], tuple[int, ClipError | None]]] = []
 
 
@@ -250,6 +256,10 @@ class DeviceCache:
             pictures = torch.from_numpy(piece.memory).view(-1, *shape[1:])
             self.frames[at : at + len(pictures)].copy_(pictures)
             at += len(pictures)
+
+    def close(self) -> None:
+        """Give the device's memory back now."""
+        self.frames = self.frames.new_empty((0, *self.frames.shape[1:]))
 
     def batch(self, requests: Sequence[Request]) -> ClipBatch:
         """The batch that `collate` would make of the same requests, on the device. Pictures that are scaled
