@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO ?= vidkit-demo
 
-.PHONY: install demo pictures test lint docs guide-commands wheel regress slow fuzz full-composite label-fraction mann-selftest masks meta bench cuda clean
+.PHONY: install demo pictures test lint docs guide-commands wheel regress slow fuzz full-composite label-fraction ladder verdicts mann-selftest masks meta bench cuda clean
 
 install: $(VENV)/.installed
 
@@ -80,6 +80,16 @@ full-composite: install
 label-fraction: install
 	$(BIN)/python -m benchmarks.label_fraction --work vidkit-labels
 
+# how hard each level of the generated motions is; an hour and a half on one core
+ladder: install
+	$(BIN)/python -m benchmarks.ladder --work vidkit-ladder
+
+# nine masks at 95 %, six at 90 %, 5 paired seeds: a verdict for each contrast; two hours and a half on one core
+verdicts: install
+	$(BIN)/vidkit ablate --preset verdicts --out vidkit-verdicts --resume --steps 0 --at 25 \
+		--measure ridge --measure knn --measure common-error \
+		--set pretrain.optim.epochs=10 --set pretrain.optim.warmup_epochs=1
+
 # does the memory-augmented network learn, as published; a quarter of an hour on one core
 mann-selftest: install
 	$(BIN)/python -m benchmarks.mann_selftest
@@ -106,4 +116,4 @@ cuda: install
 	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
 
 clean:
-	rm -rf site dist vidkit-labels vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png
+	rm -rf site dist vidkit-labels vidkit-ladder vidkit-verdicts vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png

@@ -145,7 +145,11 @@ def tiny_8() -> Recipe:
         base,
         about="AdaMAE, 4 blocks, 64x64 clips in patches of 8, for masks of 90 % and more on a CPU",
         pretrain=replace(base.pretrain, model=model, data=replace(base.pretrain.data, augment="none")),
-        finetune=replace(base.finetune, encoder=model.encoder),
+        finetune=replace(
+            base.finetune,
+            encoder=model.encoder,
+            optim=replace(base.finetune.optim, epochs=12, warmup_epochs=1),
+        ),
     )
 
 
