@@ -16,12 +16,14 @@ from tests.data.tinyset import Clip, build
 from tests.train import saved, small
 from vidkit.data import ClipDataset
 from vidkit.errors import ConfigError, DatasetError
+from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
 from vidkit.fewshot.episodes.draw import open_labelled
+from vidkit.fewshot.evaluate import evaluate
 from vidkit.fewshot.inputs.encoder import Seen, open_encoder
 from vidkit.fewshot.inputs.features import clip_features
 from vidkit.fewshot.selftest import run as selftest
 from vidkit.fewshot.selftest.run import SelfTest
-from vidkit.settings.fewshot import LEARNERS
+from vidkit.settings.fewshot import LEARNERS, FewshotConfig
 from vidkit.train.features.file import open_features
 from vidkit.train.features.readout import Reading, tokens_at
 
@@ -139,6 +141,42 @@ def test_from_clips_to_rows(
     assert [row["predictions_sha256"] for row in found["rows"]] == [row["predictions_sha256"] for row in first]
     assert found["features"] is not None
     assert [one["learner"] for one in found["summary"]] == list(LEARNERS)
+
+
+def test_the_layer_that_does_best_on_meta_val(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved.adamae(tmp_path / "a.pt")
+    given = ["--data", built, "--init", tmp_path / "a.pt", *EPISODES, "--json", "--learner", "proto"]
+    found = json.loads(said(monkeypatch, capsys, *given, "--layer", "best").out)
+    (note,) = found["notes"]
+    assert note.startswith("read is what does best on meta-val with proto: layer 1")
+    # a split by hand whose test classes are meta-val's: what each layer reaches there
+    clips = open_labelled(built)
+    split = split_classes(clips, seed=0, shares=(0.4, 0.2, 0.4))
+    config = FewshotConfig(way=2, shot=1, query=2, episodes=20)
+    on_val = ClassSplit(label_map_sha256=split.label_map_sha256, train=split.train, test=split.val)
+    reached = {}
+    for layer in (1, 2):
+        for norm in (False, True):
+            features = clip_features(
+                clips, tmp_path / "a.pt", seen=Seen(layer=layer, norm=norm), workers=0, quiet=True
+            )
+            (row,) = evaluate(clips, features, on_val, config).rows
+            reached[row.read] = row.accuracy
+            assert f"{Reading(layer, norm)} {row.accuracy:.1%}" in note
+    assert reached[found["rows"][0]["read"]] == max(reached.values())
+
+
+def test_a_layer_that_cannot_be_chosen(
+    built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved.adamae(tmp_path / "a.pt")
+    given = ["--data", built, *EPISODES, "--layer"]
+    assert "pixels have no layers" in said(monkeypatch, capsys, *given, "best").err
+    few = ["--init", tmp_path / "a.pt", "--shares", "0.6,0,0.4"]
+    assert "meta-val, which has 0 classes" in said(monkeypatch, capsys, *given, "best", *few).err
+    assert "--layer is 'last'" in said(monkeypatch, capsys, *given, "last").err
 
 
 def test_a_list_of_episodes_brings_its_settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,9 @@ _EPISODES = "Episodes"
 _NETWORKS = "Learners with networks"
 _TUNING = "Encoders that learn"
 _FEATURES = "Features"
+
+#: Of --layer: the one that does best on meta-val.
+BEST = "best"
 _SELF_TEST = "Self-test"
 
 
@@ -164,10 +168,9 @@ def run(
         ),
     ] = None,
     layer: Annotated[
-        int | None,
+        str | None,
         typer.Option(
-            help="Of the encoder, from 1; by default the last.",
-            min=1,
+            help="Of the encoder, from 1; by default the last. best: what does best on meta-val classes.",
             show_default=False,
             rich_help_panel=_FEATURES,
         ),
@@ -223,6 +226,8 @@ def run(
         raise ConfigError("--preset is of the self-test", field="--preset", hint="add --self-test, or leave it out")
     if tune != "all" and not tune.isdecimal():
         raise ConfigError(f"--tune is {tune!r}; expected a number of blocks, or all", field="--tune")
+    if layer not in (None, BEST) and not (layer.isdecimal() and int(layer) > 0):
+        raise ConfigError(f"--layer is {layer!r}; expected a number from 1, or {BEST}", field="--layer")
     if data is None:
         raise ConfigError("needs a dataset", field="--data", hint="give --data DIR, or run --self-test without one")
     from vidkit.cli.fewshot import result_report
@@ -232,6 +237,7 @@ def run(
     from vidkit.fewshot.inputs.features import clip_features
     from vidkit.fewshot.inputs.leaks import leaks
     from vidkit.fewshot.inputs.pixels import load_pixels, meta_splits_needed
+    from vidkit.fewshot.reading import best_reading
     from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig
     from vidkit.train.inference import choose_device
 
@@ -259,7 +265,8 @@ def run(
         layer_decay=layer_decay,
         **{name: value for name, value in given.items() if value is not None},
     )
-    seen = Seen(layer=layer, norm=norm, readout=readout)  # type: ignore[arg-type]  # checked there
+    number = None if layer in (None, BEST) else int(layer)
+    seen = Seen(layer=number, norm=norm, readout=readout)  # type: ignore[arg-type]  # checked there
     start: Init | None = None if init is None else RANDOM if init == RANDOM else Path(init)
     check_encoder(config, start)
     if out is not None:
@@ -300,6 +307,22 @@ def run(
     if not as_json:
         for text in said:
             console().print(text, markup=False)
+    kept = cache if cache is not None or out is None else out.parent
+    spare = tempfile.TemporaryDirectory() if layer == BEST and kept is None else None
+    look: dict[str, Any] = {
+        "cache": kept if spare is None else Path(spare.name),
+        "seed": seed,
+        "stride": stride,
+        "batch_size": batch_size,
+        "workers": workers,
+        "device": device,
+        "quiet": as_json,
+    }
+    if layer == BEST:
+        best = best_reading(chosen.clips, start, divided, config, seen, drawn=clips, **look)
+        seen, said = best.seen, [*said, str(best)]
+        if not as_json:
+            console().print(str(best), markup=False)
     needed = meta_splits_needed(config)
     encoder = pixels = features = None
     if needed:
@@ -316,18 +339,9 @@ def run(
             quiet=as_json,
         )
     if set(config.learners) - PIXEL_LEARNERS:
-        features = clip_features(
-            chosen.clips,
-            start,
-            seen=seen,
-            cache=cache if cache is not None or out is None else out.parent,
-            seed=seed,
-            stride=stride,
-            batch_size=batch_size,
-            workers=workers,
-            device=device,
-            quiet=as_json,
-        )
+        features = clip_features(chosen.clips, start, seen=seen, **look)
+    if spare is not None:
+        spare.cleanup()
     result = fewshot.evaluate(
         clips,
         features,
