@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,8 @@ def made(cells: list[Planned]) -> list[Row]:
         values = {"ridge": level + wide, "common-error": (0.02 + 0.001 * seed) * (0.9 if mask == "oracle" else 1.0)}
         early = CurvePoint(share=0.5, step=5, values={"ridge": level / 2, "common-error": 0.05})
         curve = (early, CurvePoint(share=1.0, step=10, values=values))
-        rows.append(row(cell, top1=level, curve=curve, common_error=values["common-error"]))
+        one = row(cell, top1=level, curve=curve, common_error=values["common-error"])
+        rows.append(replace(one, counts={**one.counts, "pretrain_macs": 4 * 10**12}))
     return rows
 
 
@@ -180,6 +182,12 @@ def test_in_every_kind_of_table(results: Path) -> None:
     assert 'open=""' in page
     assert "oracle 0.9 against random 0.9" in page
     assert "On the way" in page
+    assert "10^12 multiply-accumulates" in page
+    level = [
+        0.4 + 0.05 * seed + 0.001 * (seed * sum(map(ord, "random")) % 7) + OFFSETS["random"] for seed in range(5)
+    ]
+    half = f"{50 * sum(level) / len(level):.2f}"
+    assert re.search(rf"random 0.9, 2: {half}", page), "half of the compute, half of the accuracy"
     assert "*: named when" not in text
 
 

@@ -72,7 +72,7 @@ def _seen(row: Row) -> float | None:
     return None if clips is None or row.plan.cell is None else clips * row.plan.cell.visible / 1e6
 
 
-def _compute(row: Row) -> float | None:
+def training_tmacs(row: Row) -> float | None:
     """10^12 multiply-accumulates of the whole pre-training."""
     macs = row.counts.get("pretrain_macs")
     return None if macs is None else macs / 1e12
@@ -134,7 +134,7 @@ COLUMNS = (
     Column("clips/s with loading", lambda line: written(line.value(lambda row: row.clips_per_s), 1), brief=False),
     Column("GMACs", lambda line: _number(line.first.in_grid.forward_macs / 1e9, 2), brief=False),
     Column("tokens seen, M", lambda line: written(line.value(_seen), 2), brief=False),
-    Column("training TMACs", lambda line: written(line.value(_compute), 2)),
+    Column("training TMACs", lambda line: written(line.value(training_tmacs), 2)),
     Column("parameters, M", lambda line: _number(line.first.in_grid.parameters / 1e6, 2), brief=False),
     Column("minutes", minutes, brief=False),
     Column("coverage", lambda line: _coverage(line)),

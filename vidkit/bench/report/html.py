@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from vidkit.bench.report import table as report
@@ -10,6 +11,7 @@ from vidkit.bench.report.contrasts import text as contrast_text
 from vidkit.bench.report.contrasts.values import measures, shares, title, value
 from vidkit.bench.report.curves import LOSSES, LossPlots, loss_plots
 from vidkit.bench.report.estimates import NOTHING
+from vidkit.bench.report.grid import training_tmacs
 from vidkit.bench.report.mask_pictures import Picture
 from vidkit.bench.report.pages import Cell, Column, Figure, Section, Table, render
 from vidkit.bench.report.plots import Dots, Point, dots, points
@@ -198,7 +200,24 @@ def _measures(of: Sequence[Line]) -> list[Section]:
         series = {arm: some for arm, some in series.items() if len(some) > 1}
         if series:
             figures.append(Figure(svg=svg(points(series, x="% of pre-training", y=title(name), joined=True))))
+    figures += [Figure(svg=svg(chart)) for chart in over_compute(lines, called)]
     return [Section(title="On the way", figures=tuple(figures))] if figures else []
+
+
+def over_compute(lines: Sequence[Line], called: Mapping[str, str]) -> list[Chart]:
+    """The first measure that was taken on the way, against the multiply-accumulates of pre-training until then."""
+    rows = [row for line in lines for row in line.rows]
+    x = "training so far, 10^12 multiply-accumulates"
+    for name in measures(rows):
+        series: dict[str, list[Point]] = {}
+        for line, share in itertools.product(lines, shares(rows)):
+            spent = line.value(training_tmacs)
+            found = line.value(lambda row, n=name, s=share: value(row, n, s))  # type: ignore[misc]
+            if spent is not None and found is not None:
+                series.setdefault(called[line.group], []).append(Point(share * spent.mean, found))
+        if any(len(some) > 1 for some in series.values()):
+            return [points(series, x=x, y=title(name), joined=True)]
+    return []
 
 
 def _curves(of: Sequence[LossPlots]) -> list[Section]:
