@@ -282,6 +282,7 @@ def test_notes_say_what_is_left_out() -> None:
     [
         (replace(TUBE, encoder=replace(TUBE.encoder, tokenizer="spt")), "the spt tokenizer"),
         (replace(TUBE, encoder=replace(TUBE.encoder, attention="lsa")), "lsa attention"),
+        (replace(TUBE, decoder=replace(TUBE.decoder, kind="cross")), "a cross decoder"),
         (replace(SMALL, encoder=replace(SMALL.encoder, positions="3d")), "3d positions"),
         (replace(MINI, sampler=SamplerConfig(kind="mlp")), "a sampler other than one whole block of 8 heads"),
     ],

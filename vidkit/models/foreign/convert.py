@@ -263,6 +263,8 @@ def _not_expressible(checkpoint: Checkpoint, layout: Layout) -> list[str]:
         faults.append(f"{vit.attention} attention")
     if vit.positions != "1d":
         faults.append(f"{vit.positions} positions")
+    if isinstance(config, AdaMAEConfig) and config.decoder.kind != "self":
+        faults.append(f"a {config.decoder.kind} decoder")
     if isinstance(config, AdaMAEConfig) and config.mask.strategy == "adaptive" and layout == "videomae":
         sampler = config.sampler
         shape = (sampler.kind, sampler.depth, sampler.width_divisor, sampler.heads, sampler.mlp_ratio)
