@@ -179,7 +179,8 @@ class _Decoded:
         def one(at: int) -> tuple[int, ClipError | None]:
             i = rows[at]
             chunk_end = at - at % chunk + chunk  # the next one is another process's
-            dataset.ahead(rows[at : min(at + _AHEAD, chunk_end)])
+            if at % chunk % (_AHEAD // 2) == 0:  # several at a time: neighbours come by one request
+                dataset.ahead(rows[at : min(at + _AHEAD, chunk_end)])
             try:
                 self.clip(i)[:] = dataset.pictures(i, range(self.shape[i][0]))
             except ClipError as error:

@@ -34,7 +34,7 @@ WAITS_S = (0.2, 0.5, 1.0, 2.0, 4.0, 8.0)
 _CHANCE = random.Random()
 
 #: HTTP answers that pass.
-_PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 #: What S3 says of a busy store, of two who write one object at a time, and of bytes that were damaged on the way.
 _PASSING_CODES = frozenset(
@@ -57,6 +57,10 @@ _NO_CREDENTIALS = frozenset({"NoCredentialsError", "PartialCredentialsError"})
 
 NO_BUCKET = "there is no such bucket"
 
+#: File systems beside those of protocols: one that signs addresses of S3 as all its kind understand (botocore has
+#: an older signature by default), and one that asks for addresses which are signed, as they stand.
+SIGNS, SIGNED = "s3, signing", "https, signed"
+
 #: What brings the library of a protocol.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
@@ -64,7 +68,7 @@ _MADE: dict[tuple[int, str], Any] = {}
 
 
 def file_system(protocol: str) -> Any:
-    """This process's fsspec file system for a protocol, with credentials as its library finds them.
+    """This process's fsspec file system for a protocol, or for `SIGNS` or `SIGNED`. Its library finds credentials.
 
     A forked process makes its own: connections and event loops cannot be shared.
 
@@ -81,8 +85,13 @@ def _make(protocol: str) -> Any:
     import fsspec
 
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if protocol in S3:
+    if protocol in (*S3, SIGNS):
         options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 64}
+    if protocol == SIGNS:
+        options["config_kwargs"]["signature_version"] = "s3v4"
+    if protocol == SIGNED:
+        options["encoded"] = True
+    protocol = protocol.partition(",")[0]
     try:
         made = fsspec.filesystem(protocol, **options)
     except ImportError as error:
@@ -193,7 +202,7 @@ def passes(error: BaseException) -> bool:
     """Whether a try later may well succeed."""
     found = status(error)
     if found is not None:
-        return found in _PASSING or error_code(error) in _PASSING_CODES
+        return found in PASSING or error_code(error) in _PASSING_CODES
     return bool(_kinds(error) & _CONNECTION)
 
 
