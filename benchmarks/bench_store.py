@@ -2,16 +2,20 @@
 disk and against webdataset's streaming of whole shards.
 
 The store is `moto_server` on this machine, which speaks as S3 does and is written in Python: it is slower than a
-real one, and every upload to it is read back, as it does not compare checksums. A relay counts the bytes; a second
-one makes each request 20 ms longer, as a store in the same region does. Both sides decode the same 16 frames a clip
-with two workers, in batches of 8; the streaming side has webdataset's usual buffer of 1,000 clips to shuffle.
+real one, and every upload to it is read back, as it does not compare checksums. So that it is not the server that is
+measured, the same files lie behind nginx, too (see `benchmarks.web`), as a web server and as a store to read from. A
+relay counts moto's bytes; others make each request 20 ms longer, as a store in the same region does. Both sides
+decode the same 16 frames a clip with two workers, in batches of 8; the streaming side has webdataset's usual buffer
+of 1,000 clips to shuffle. CPU time is that of an epoch's processes together, curl's of webdataset included, and the
+server's not.
 
-    python -m benchmarks.bench_store            # about ten minutes on two quiet cores
+    python -m benchmarks.bench_store            # about twenty minutes on two quiet cores
     python -m benchmarks.bench_store --quick    # does it work at all
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -29,12 +33,16 @@ from benchmarks import common
 from benchmarks.bench_loader import JOBS, make_source
 from benchmarks.relay import Relay, relay
 from benchmarks.sources import media_folder
+from benchmarks.web import Web, serving
 
 WORKERS, BATCH, FRAMES, STRIDE = 2, 8, 16, 4
 BUCKET = "bench"
 DELAY_S = 0.02
 
 DISK, RANGES, CACHED, STREAM = "disk", "store, by ranges", "store, kept on a disk", "store, webdataset streams"
+WEB, AS_S3, AS_S3_IN_ORDER = "web, by ranges", "web as S3, by ranges", "web as S3, by ranges, in order"
+WEB_STREAM, WEB_STREAM_IN_ORDER = "web, webdataset streams", "web, webdataset streams, in order"
+AWAY = f", {1000 * DELAY_S:g} ms away"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +140,15 @@ def dataset(source: Path, work: Path, clips: int) -> Data:
     )
 
 
+def behind(data: Data, work: Path) -> Path:
+    """A folder in which the dataset lies as in the store."""
+    bucket = work / "served" / BUCKET
+    bucket.mkdir(parents=True, exist_ok=True)
+    if not (bucket / data.name).exists():
+        (bucket / data.name).symlink_to(data.folder.absolute(), target_is_directory=True)
+    return bucket.parent
+
+
 def loader(where: Any, **more: Any) -> Any:
     from vidkit.data import ClipDataset, ClipLoader
 
@@ -139,21 +156,27 @@ def loader(where: Any, **more: Any) -> Any:
     return ClipLoader(clips, batch_size=BATCH, workers=WORKERS)
 
 
-def stream_loader(data: Data, port: int) -> Any:
+def stream_loader(data: Data, port: int, **more: Any) -> Any:
     import torch
 
     from vidkit.data import collate, stream
 
     urls = [f"http://127.0.0.1:{port}/{BUCKET}/{data.name}/{shard}" for shard in data.shards]
-    clips = stream(urls, frames=FRAMES, stride=STRIDE, size=64)
+    clips = stream(urls, frames=FRAMES, stride=STRIDE, size=64, **more)
     return torch.utils.data.DataLoader(clips, batch_size=BATCH, num_workers=WORKERS, collate_fn=collate)
 
 
-def epoch(open_it: Callable[[], Any], through: Relay | None) -> dict[str, Any]:
+def cpu_s() -> float:
+    """Processor time of this process and of the children that it has waited for."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def epoch(open_it: Callable[[], Any], through: Relay | Web | None) -> dict[str, Any]:
     """One epoch of a loader that is opened anew."""
     if through is not None:
         through.take()
-    started = time.perf_counter()
+    started, used = time.perf_counter(), cpu_s()
     batches = open_it()
     first, clips = 0.0, 0
     for batch in batches:
@@ -165,12 +188,15 @@ def epoch(open_it: Callable[[], Any], through: Relay | None) -> dict[str, Any]:
     steady = time.perf_counter() - after_first
     if hasattr(batches, "close"):
         batches.close()
+    del batches
+    gc.collect()  # worker processes are waited for with the last reference
     found = {
         "clips": clips,
         "seconds": round(seconds, 4),
         "first_batch_s": round(first, 4),
         "clips_per_s": round(clips / seconds, 2),
         "clips_per_s_after_first": round((clips - BATCH) / steady, 2),
+        "cpu_ms_per_clip": round(1000 * (cpu_s() - used) / clips, 3),
     }
     if through is not None:
         told = through.take()
@@ -197,15 +223,44 @@ def readers(data: Data, through: Relay | None, work: Path) -> dict[str, Callable
     }
 
 
-def cpu_of_a_clip(data: Data, port: int, rounds: int) -> dict[str, Any]:
+IN_ORDER: dict[str, Any] = {"mode": "segments", "training": False}
+
+
+def web_readers(data: Data, port: int, through: Relay | Web) -> dict[str, Callable[[int], dict[str, Any]]]:
+    """Who reads from the fast server."""
+
+    def ranges(at: str, **more: Any) -> Callable[[int], dict[str, Any]]:
+        def run(turn: int) -> dict[str, Any]:
+            point(port)
+            return epoch(lambda: loader(at, **more), through)
+
+        return run
+
+    def streams(**more: Any) -> Callable[[int], dict[str, Any]]:
+        return lambda turn: epoch(lambda: stream_loader(data, port, **more), through)
+
+    store = f"s3://{BUCKET}/{data.name}"
+    return {
+        WEB: ranges(f"http://127.0.0.1:{port}/{BUCKET}/{data.name}"),
+        AS_S3: ranges(store),
+        AS_S3_IN_ORDER: ranges(store, **IN_ORDER),
+        WEB_STREAM: streams(),
+        WEB_STREAM_IN_ORDER: streams(**IN_ORDER, shuffle=0),
+    }
+
+
+def cpu_of_a_clip(data: Data, port: int, web: int, rounds: int) -> dict[str, Any]:
     """Processor time of this process alone, which reads and decodes: what a worker of a loader takes."""
     from vidkit.data import ClipDataset
 
-    def contender(where: Any) -> Callable[[int], dict[str, Any]]:
+    def contender(where: Any, port: int) -> Callable[[int], dict[str, Any]]:
+        point(port)
         clips = ClipDataset(where, "train", frames=FRAMES, stride=STRIDE, size=64)
         clips[0]
 
         def run(turn: int) -> dict[str, Any]:
+            point(port)
+            clips[0]
             started = time.process_time()
             for first in range(0, len(clips), BATCH):
                 clips.ahead(range(first, min(first + 2 * BATCH, len(clips))))
@@ -215,30 +270,38 @@ def cpu_of_a_clip(data: Data, port: int, rounds: int) -> dict[str, Any]:
 
         return run
 
-    point(port)
-    contenders = {DISK: contender(data.folder), RANGES: contender(f"s3://{BUCKET}/{data.name}")}
+    store = f"s3://{BUCKET}/{data.name}"
+    contenders = {
+        DISK: contender(data.folder, port),
+        RANGES: contender(store, port),
+        AS_S3: contender(store, web),
+        WEB: contender(f"http://127.0.0.1:{web}/{BUCKET}/{data.name}", web),
+    }
     runs = common.take_turns(contenders, rounds, said="CPU")
     return {name: common.median([run["cpu_ms"] for run in found]) for name, found in runs.items()} | {"runs": runs}
 
 
-def reading(data: Data, port: int, work: Path, rounds: int) -> dict[str, Any]:
-    with relay(port) as near, relay(port, DELAY_S) as far:
+def reading(data: Data, port: int, web: Web, work: Path, rounds: int) -> dict[str, Any]:
+    with relay(port) as near, relay(port, DELAY_S) as far, relay(web.port, DELAY_S) as web_far:
         contenders = readers(data, None, work)
-        for words, through in (("", near), (f", {1000 * DELAY_S:g} ms away", far)):
+        for words, through in (("", near), (AWAY, far)):
             contenders |= {name + words: run for name, run in readers(data, through, work).items()}
+        for words, told, at in (("", web, web.port), (AWAY, web_far, web_far.port)):
+            contenders |= {name + words: run for name, run in web_readers(data, at, told).items()}  # type: ignore[arg-type]
         runs = common.take_turns(contenders, rounds, said="read")
-    names = ("clips_per_s", "clips_per_s_after_first", "first_batch_s", "kb_per_clip", "requests")
+    names = ("clips_per_s", "clips_per_s_after_first", "first_batch_s", "cpu_ms_per_clip", "kb_per_clip", "requests")
     medians = {
         name: {what: common.median([run[what] for run in found]) for what in names if what in found[0]}
         for name, found in runs.items()
     }
 
-    def over(a: str, b: str) -> dict[str, Any]:
-        return common.ratios([run["clips_per_s"] for run in runs[a]], [run["clips_per_s"] for run in runs[b]])
+    def over(a: str, b: str, what: str = "clips_per_s") -> dict[str, Any]:
+        return common.ratios([run[what] for run in runs[a]], [run[what] for run in runs[b]])
 
     return {
         "clips": data.clips,
-        "cpu_ms_of_a_clip": cpu_of_a_clip(data, port, rounds),
+        "cpu_ms_of_a_clip": cpu_of_a_clip(data, port, web.port, rounds),
+        "web_server": web.program,
         "load_average": os.getloadavg(),
         "kb_of_a_clip": round(_clip_bytes(data) / 1000, 2),
         "shards": len(data.shards),
@@ -247,7 +310,16 @@ def reading(data: Data, port: int, work: Path, rounds: int) -> dict[str, Any]:
         "medians": medians,
         "ranges_over_disk": over(RANGES, DISK),
         "ranges_over_streaming": over(RANGES, STREAM),
-        "ranges_over_streaming_far": over(*(f"{name}, {1000 * DELAY_S:g} ms away" for name in (RANGES, STREAM))),
+        "ranges_over_streaming_far": over(RANGES + AWAY, STREAM + AWAY),
+        "ranges_over_streaming_web": {
+            name + words: over(name + words, stream + words)
+            for name, stream in ((WEB, WEB_STREAM), (AS_S3, WEB_STREAM), (AS_S3_IN_ORDER, WEB_STREAM_IN_ORDER))
+            for words in ("", AWAY)
+        },
+        "cpu_of_streaming_over_ranges": {
+            AS_S3: over(WEB_STREAM, AS_S3, "cpu_ms_per_clip"),
+            AS_S3_IN_ORDER: over(WEB_STREAM_IN_ORDER, AS_S3_IN_ORDER, "cpu_ms_per_clip"),
+        },
     }
 
 
@@ -258,19 +330,22 @@ def _clip_bytes(data: Data) -> float:
 
 
 def report(built: dict[str, Any], read: dict[str, Any]) -> str:
-    rows = [
-        (name, m["clips_per_s"], m["clips_per_s_after_first"], m["first_batch_s"], m.get("kb_per_clip", ""))
-        for name, m in read["medians"].items()
-    ]
+    columns = ("clips_per_s", "clips_per_s_after_first", "cpu_ms_per_clip", "first_batch_s", "kb_per_clip", "requests")
+    rows = [(name, *(medians.get(what, "") for what in columns)) for name, medians in read["medians"].items()]
     rows_built = [(name, seconds, built["clips"] / seconds) for name, seconds in built["medians"].items()]
     cpu = read["cpu_ms_of_a_clip"]
     return (
         common.table(("built to", "seconds", "clips/s"), rows_built)
         + f"\n\nAn epoch of {read['clips']} clips of {read['kb_of_a_clip']} kB, the loader's start included:\n\n"
         + common.table(
-            ("read from", "clips/s", "clips/s after the first batch", "first batch, s", "kB read a clip"), rows
+            (
+                *("read from", "clips/s", "clips/s after the first batch", "CPU ms a clip", "first batch, s"),
+                *("kB read a clip", "requests"),
+            ),
+            rows,
         )
-        + f"\n\nProcessor time of a clip: {cpu[DISK]} ms from a disk, {cpu[RANGES]} ms by ranges"
+        + "\n\nProcessor time of a clip in one process, ms: "
+        + ", ".join(f"{name} {cpu[name]}" for name in (DISK, RANGES, AS_S3, WEB))
     )
 
 
@@ -305,7 +380,9 @@ def main(
             make_source(sources[number], number, real=media_folder() is not None and not quick)
         common.warm(sources[few])
         built = builds(sources[few], folder, few, rounds)
-        read = reading(dataset(sources[many], folder, many), port, folder, rounds)
+        data = dataset(sources[many], folder, many)
+        with serving(behind(data, folder), folder / "web") as web:
+            read = reading(data, port, web, folder, rounds)
     print(report(built, read))
     versions = {"moto": version("moto"), "s3fs": s3fs.__version__, "webdataset": webdataset.__version__}
     how = {"workers": WORKERS, "batch": BATCH, "frames": FRAMES, "stride": STRIDE, "delay_s": DELAY_S}
