@@ -7,6 +7,7 @@ replaced as a whole, and dataset.json says "complete" last.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections import Counter
@@ -78,6 +79,12 @@ class Interrupted(Exception):  # noqa: N818 - not an error
 
 
 _OUTCOME_SCHEMA = pa.schema([field for field in LEDGER_SCHEMA if field.name in {"key", *OUTCOME}])
+
+#: Shards that an executor has at a time, at work or waiting: more than any cluster has processors.
+_AT_ONCE = 4096
+
+#: Tables of so many shards become one: fifty columns of a table of few rows take 20 kB.
+_JOINED = 256
 
 #: (ledger, shards) -> what dataset.json says about them
 Describe = Callable[[pa.Table, list[ShardFacts]], dict[str, Any]]
@@ -177,7 +184,7 @@ def _make_shards(
     with _executor(settings, progress) as pool:
         try:
             tasks = (ShardTask(out=out, number=number, settings=of_all) for number in todo)
-            for made in _ended([pool.submit(run_task, task) for task in tasks], check):
+            for made in _ended((pool.submit(run_task, task) for task in tasks), check):
                 if made.attempt:
                     state.publish(planned[made.number], made.attempt)
         except KeyboardInterrupt:
@@ -199,13 +206,23 @@ def _from_anywhere(path: str) -> str:
     return path if "://" in path else os.path.join(os.getcwd(), path)
 
 
-def _ended(futures: list[Future[Made]], check: Check) -> Iterator[Made]:
-    """Results as they come; raises the first failure as soon as it happens. Wakes up often enough for Ctrl-C."""
+def _ended(futures: Iterator[Future[Made]], check: Check) -> Iterator[Made]:
+    """Results as they come; raises the first failure as soon as it happens. Wakes up often enough for Ctrl-C.
+
+    Args:
+        futures: as they are begun, some thousands at a time: a plan of a million shards is not all in memory.
+    """
     ended: SimpleQueue[Future[Made]] = SimpleQueue()
-    for future in futures:
+    begun = 0
+    for future in itertools.islice(futures, _AT_ONCE):
         future.add_done_callback(ended.put)
-    for _ in futures:
+        begun += 1
+    while begun:
         future = _next(ended, check)
+        begun -= 1
+        for following in itertools.islice(futures, 1):
+            following.add_done_callback(ended.put)
+            begun += 1
         if not isinstance(future.exception(), Stopped):  # those stopped because another one failed
             yield future.result()
 
@@ -226,6 +243,7 @@ def _write_ledger(table: pa.Table, planned: list[Slot], state: BuildState) -> tu
     """Join plan and outcomes, one shard at a time, and replace shards.json and clips.parquet."""
     facts: list[ShardFacts] = []
     parts: list[pa.Table] = []
+    joined = 0
     for slot in planned:
         outcomes, shard = state.outcomes(slot)
         rows = table.slice(slot.start, slot.rows)
@@ -239,6 +257,9 @@ def _write_ledger(table: pa.Table, planned: list[Slot], state: BuildState) -> tu
         rows = _with_used_paths(rows, outcomes)
         columns = [made[n] if n in made.column_names else rows[n] for n in LEDGER_SCHEMA.names]
         parts.append(pa.table(columns, schema=LEDGER_SCHEMA))
+        if len(parts) - joined == _JOINED:
+            parts[joined:] = [pa.concat_tables(parts[joined:]).combine_chunks()]
+            joined += 1
     ledger = pa.concat_tables(parts) if parts else LEDGER_SCHEMA.empty_table()
     out = state.records
     part = out / (folder.CLIPS_PARQUET + ".part")
