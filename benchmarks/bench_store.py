@@ -2,12 +2,12 @@
 disk and against webdataset's streaming of whole shards.
 
 The store is `moto_server` on this machine, which speaks as S3 does and is written in Python: it is slower than a
-real one, and every upload to it is read back, as it does not compare checksums. So that it is not the server that is
-measured, the same files lie behind nginx, too (see `benchmarks.web`), as a web server and as a store to read from. A
-relay counts moto's bytes; others make each request 20 ms longer, as a store in the same region does. Both sides
-decode the same 16 frames a clip with two workers, in batches of 8; the streaming side has webdataset's usual buffer
-of 1,000 clips to shuffle. CPU time is that of an epoch's processes together, curl's of webdataset included, and the
-server's not.
+real one, and every upload to it is read back, as it does not compare checksums. So that it is not the server that
+is measured, the same files lie behind nginx, too (see `benchmarks.web`), as a web server and as a store to read
+from. A relay counts moto's bytes; others make each request 20 ms longer, as a store in the same region does. Both
+sides decode the same 16 frames a clip with two workers, in batches of 8; the streaming side has webdataset's usual
+buffer of 1,000 clips to shuffle. CPU time is that of an epoch's processes together, curl's of webdataset included,
+and the server's not.
 
     python -m benchmarks.bench_store            # about twenty minutes on two quiet cores
     python -m benchmarks.bench_store --quick    # does it work at all
@@ -42,6 +42,7 @@ DELAY_S = 0.02
 DISK, RANGES, CACHED, STREAM = "disk", "store, by ranges", "store, kept on a disk", "store, webdataset streams"
 WEB, AS_S3, AS_S3_IN_ORDER = "web, by ranges", "web as S3, by ranges", "web as S3, by ranges, in order"
 WEB_STREAM, WEB_STREAM_IN_ORDER = "web, webdataset streams", "web, webdataset streams, in order"
+COLUMNS = ("clips_per_s", "clips_per_s_after_first", "cpu_ms_per_clip", "first_batch_s", "kb_per_clip", "requests")
 AWAY = f", {1000 * DELAY_S:g} ms away"
 
 
@@ -289,9 +290,8 @@ def reading(data: Data, port: int, web: Web, work: Path, rounds: int) -> dict[st
         for words, told, at in (("", web, web.port), (AWAY, web_far, web_far.port)):
             contenders |= {name + words: run for name, run in web_readers(data, at, told).items()}  # type: ignore[arg-type]
         runs = common.take_turns(contenders, rounds, said="read")
-    names = ("clips_per_s", "clips_per_s_after_first", "first_batch_s", "cpu_ms_per_clip", "kb_per_clip", "requests")
     medians = {
-        name: {what: common.median([run[what] for run in found]) for what in names if what in found[0]}
+        name: {what: common.median([run[what] for run in found]) for what in COLUMNS if what in found[0]}
         for name, found in runs.items()
     }
 
@@ -330,8 +330,7 @@ def _clip_bytes(data: Data) -> float:
 
 
 def report(built: dict[str, Any], read: dict[str, Any]) -> str:
-    columns = ("clips_per_s", "clips_per_s_after_first", "cpu_ms_per_clip", "first_batch_s", "kb_per_clip", "requests")
-    rows = [(name, *(medians.get(what, "") for what in columns)) for name, medians in read["medians"].items()]
+    rows = [(name, *(medians.get(what, "") for what in COLUMNS)) for name, medians in read["medians"].items()]
     rows_built = [(name, seconds, built["clips"] / seconds) for name, seconds in built["medians"].items()]
     cpu = read["cpu_ms_of_a_clip"]
     return (

@@ -1,7 +1,7 @@
 """A web server before a folder, in processes of its own: nginx where it is installed, else starlette.
 
-Both serve ranges; nginx at a cost that does not count beside a client's. As far as reading goes it is a store of S3,
-too, that looks at no signature: `http://127.0.0.1:PORT/BUCKET/KEY` is the file BUCKET/KEY.
+Both serve ranges; nginx at a cost that does not count beside a client's. As far as reading goes it is a store of
+S3, too, that looks at no signature: `http://127.0.0.1:PORT/BUCKET/KEY` is the file BUCKET/KEY.
 """
 
 from __future__ import annotations

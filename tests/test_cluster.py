@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -398,6 +399,63 @@ def test_where_no_cluster_is_the_error_says_how_to_start_one(tmp_path: Path) -> 
     assert "ray start --head" in str(caught.value)
 
 
+@linux
+@pytest.mark.slow
+def test_a_start_that_takes_too_long_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first node's 30 s are over at once; what it had started ends before the next one is begun."""
+    from ray._private import node, services
+
+    left_behind: set[int] = set()
+    asked = 0
+
+    def not_yet(*arguments: Any) -> Any:
+        nonlocal asked
+        asked += 1
+        if asked > 1:
+            return get_node(*arguments)
+        left_behind.update(builds.descendants(os.getpid()))
+        monkeypatch.setattr(
+            node, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + 31, sleep=time.sleep)
+        )
+        raise RuntimeError("no such node")
+
+    get_node = services.get_node
+    monkeypatch.setattr(services, "get_node", not_yet)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    before = builds.descendants(os.getpid())
+    with connected(None, cpus=1), RayPool({}) as pool:
+        monkeypatch.setattr(node, "time", time)
+        assert "trying again" in caplog.text
+        assert left_behind - before
+        assert gone(left_behind - before)
+        assert pool.submit(square, 7).result(HANG_S) == 49
+
+
+def test_a_cluster_that_never_starts_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    begun = []
+
+    def fails(**how: Any) -> None:
+        begun.append(how["address"])
+        raise RuntimeError("The current node timed out during startup.\nMore.")
+
+    monkeypatch.setattr(ray, "init", fails)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    said = "no Ray cluster could be started on this machine"
+    with pytest.raises(ConfigError, match=said) as caught, connected(None):
+        pass
+    assert begun == ["local"] * cluster.STARTS
+    assert "--ray-address" in str(caught.value)
+    assert "timed out during startup" in str(caught.value)
+
+
+def test_a_function_that_no_cluster_takes_is_an_error_of_its_own(pool: RayPool) -> None:
+    with pytest.raises(TypeError):
+        pool.submit(pow, 2, 3).result(HANG_S)
+    assert pool.submit(square, 3).result(HANG_S) == 9
+
+
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ConfigError, match="needs the package ray") as caught, connected(None):
@@ -416,3 +474,67 @@ def test_flags_that_do_not_fit(given: list[str], said: str, source: Path, tmp_pa
     done = builds.vidkit(*words(source, tmp_path / "out", *given))
     assert done.returncode == 2
     assert said in done.stderr
+
+
+# --- what is told on the way -------------------------------------------------------------------------
+
+
+def tells_and_waits(task: Any, tools: Any) -> Any:
+    """A shard's work without a shard."""
+    from vidkit.data.build.task import Made
+
+    for _ in range(3):
+        tools.on_clip("ok")
+        time.sleep(0.6)
+    while not Path(task.out).exists():
+        time.sleep(0.05)
+    return Made(number=task.number)
+
+
+def test_progress_is_shown_within_a_shard_and_by_no_process_of_its_own(nodes: Nodes, tmp_path: Path) -> None:
+    from ray.experimental import internal_kv
+
+    from vidkit.data.build.make_shard import ShardSettings
+    from vidkit.data.build.on_ray import RayExecutor
+    from vidkit.data.build.task import ShardTask
+    from vidkit.data.progress import Progress
+    from vidkit.settings.encode import EncodeSettings
+
+    progress = Progress("building", 3, quiet=True)
+    settings = ShardSettings(roots={}, encode=EncodeSettings())
+    with RayExecutor(nodes.address, None, progress) as executor:
+        # others may be at work in the cluster
+        before = len(internal_kv._internal_kv_list("", namespace="vidkit"))
+        future = executor.submit(
+            tells_and_waits, ShardTask(out=str(tmp_path / "go on"), number=5, settings=settings)
+        )
+        deadline = time.monotonic() + HANG_S
+        while progress.done < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert progress.done >= 2
+        assert not future.done()
+        own = {pid for pid in builds.descendants(os.getpid()) if "Tally" in _read(pid, "cmdline")}
+        assert not own
+        (tmp_path / "go on").touch()
+        assert future.result(HANG_S).worked == {"ok": 3}
+        assert progress.done == 3
+        assert len(internal_kv._internal_kv_list("", namespace="vidkit")) == before
+
+
+def test_the_board_is_read_in_turns(pool: RayPool) -> None:
+    from collections import Counter
+
+    from vidkit.data.build.on_ray import _Board
+
+    board, other = _Board("one"), _Board("other")
+    for number in range(5):
+        board.write(number, Counter({(True, "ok"): number, (False, "failed"): 1}))
+    other.write(7, Counter())
+    assert board.read(0, 2) == {n: Counter({(True, "ok"): n, (False, "failed"): 1}) for n in (0, 1)}
+    assert set(board.read(4, 3)) == {4, 0, 1}
+    board.wipe(4)
+    assert set(board.read(0, 64)) == {0, 1, 2, 3}
+    board.wipe()
+    assert board.read(0, 64) == {}
+    assert set(other.read(0, 64)) == {7}
+    other.wipe()

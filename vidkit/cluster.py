@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import signal
 import socket
 import threading
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
@@ -21,6 +23,8 @@ from typing import Any
 
 from vidkit import extras
 from vidkit.errors import ConfigError, VidkitError
+
+log = logging.getLogger("vidkit.cluster")
 
 EXECUTORS = ("local", "ray")
 
@@ -34,6 +38,9 @@ _PAUSE_S = 1.0  # before a task is begun again after an error of a disk; doubled
 _LASTING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 _STORE = 128 << 20  # bytes of a cluster of our own: results are small, and nothing else goes through it
+
+#: How often a cluster of our own is begun.
+STARTS = 4
 
 _CONNECT_S = 10.0
 _TICK_S = 0.5
@@ -97,13 +104,49 @@ def connected(address: str | None, *, cpus: int | None = None) -> Iterator[None]
         _must_answer(address)
     with _own_signals():
         try:
-            ray.init(address=address or "local", **how)
+            if address is None:
+                _start_here(how)
+            else:
+                ray.init(address=address, **how)
         except Exception as error:  # ray has no kind of its own for this: other versions, no room, no answer
-            raise _unreachable(address or "this machine", error) from error
+            raise _unreachable(address, error) from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _start_here(how: Mapping[str, Any]) -> None:
+    """Start a cluster of our own. Ray gives its processes 30 s, which a machine with much else to do may not: what
+    has been loaded by then is in the memory, and the next try is quicker.
+    """
+    import ray
+
+    os.environ.setdefault("RAY_gcs_server_port_wait_time_s", "120")  # the one wait that can be set
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(address="local", **how)
+            return
+        except Exception as error:
+            ray.shutdown()
+            _end_begun(error)
+            if not left:
+                raise
+            log.warning("Ray did not start here (%s); trying again", _first_line(error))
+
+
+def _end_begun(error: Exception) -> None:
+    """End the processes of a start that failed: Ray would leave them to the end of this one."""
+    from ray._private.node import Node
+
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code is Node.__init__.__code__:
+            with contextlib.suppress(Exception):
+                frame.f_locals["self"].kill_all_processes(check_alive=False, allow_graceful=False)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def _must_answer(address: str) -> None:
@@ -115,8 +158,14 @@ def _must_answer(address: str) -> None:
         raise _unreachable(address, error) from None
 
 
-def _unreachable(address: str, error: Exception) -> ConfigError:
+def _unreachable(address: str | None, error: Exception) -> ConfigError:
     lines = str(error).strip().splitlines() or [type(error).__name__]
+    if address is None:
+        return ConfigError(
+            f"no Ray cluster could be started on this machine, in {STARTS} tries: {' '.join(lines)[:400]}",
+            hint="often the machine has too much else to do, or no room in /tmp or /dev/shm: start one by hand, "
+            "`ray start --head`, and give its address with --ray-address; or use --executor local",
+        )
     return ConfigError(
         f"no Ray cluster to use at {address}: {' '.join(lines)[:400]}",
         hint="start one: ray start --head, with the same Python and ray on every node; or leave out --ray-address",
@@ -249,8 +298,12 @@ class RayPool(Executor):
             item = self._queue.popleft()
             if item.tries == 0 and not item.future.set_running_or_notify_cancel():
                 continue
-            if item.work not in self._remotes:
-                self._remotes[item.work] = ray.remote(item.work).options(max_retries=0, **self._needs)
+            try:
+                if item.work not in self._remotes:
+                    self._remotes[item.work] = ray.remote(item.work).options(max_retries=0, **self._needs)
+            except Exception as error:  # such as a function that Ray does not take
+                item.future.set_exception(error)
+                continue
             item.tries += 1
             self._flying[self._remotes[item.work].remote(*item.arguments)] = item
 
