@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.data import builds
+from tests.data.build.test_packed_build import packed
 from tests.data.builds import listed_spec, listed_tree, snapshot
 from vidkit import cluster
 from vidkit.cluster import RayPool, connected
@@ -80,12 +81,13 @@ def _read(pid: int, name: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def running() -> Iterator[Any]:
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     patched = pytest.MonkeyPatch()
     patched.setenv("PYTHONPATH", builds.environment()["PYTHONPATH"])
     patched.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patched.setenv("VIDKIT_CACHE", str(tmp_path_factory.mktemp("cache of nodes")))
     quick = {"health_check_period_ms": 500, "health_check_failure_threshold": 3, "health_check_initial_delay_ms": 0}
     made = patient(
         lambda: Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "_system_config": quick, **SMALL})
@@ -196,6 +198,27 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     assert "node" in last  # one, as soon as the cluster has noticed
     assert "1 begun again" in last
     assert "clips/s" in last
+
+
+@pytest.mark.parametrize("kind", ["tars", "zip", "parts"])
+def test_sources_still_packed_are_read_on_nodes_that_have_not_seen_them(
+    kind: str, nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
+) -> None:
+    """The driver's cache is its own, as another machine's is. What is inflated goes where --scratch says."""
+    root, out, room = packed(source, tmp_path / "packed", kind), tmp_path / "out", tmp_path / "room"
+    more = ["--executor", "ray", "--ray-address", nodes.address]
+    cache = {"VIDKIT_CACHE": str(tmp_path / "cache"), "VIDKIT_SCRATCH": str(tmp_path / "driver")}
+    given = words(source, out, *more)
+    given[given.index(f"lists={source}")] = f"lists={root}"
+    planned = builds.vidkit(*given, "--dry-run", **cache)  # inflates for the driver
+    assert planned.returncode == 0, planned.stderr
+    done = builds.vidkit(*given, "--scratch", "room", cwd=tmp_path, **cache)
+    assert done.returncode == 0, done.stderr
+    found = snapshot(out)
+    shards = {name for name in want if name.endswith((".tar", "shards.json"))}
+    assert {name: found[name] for name in shards} == {name: want[name] for name in shards}
+    inflated = [path for path in room.glob("*") if path.suffix == ".inflated"]
+    assert len(inflated) == (kind == "parts")
 
 
 @linux

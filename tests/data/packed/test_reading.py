@@ -183,7 +183,7 @@ def test_an_index_is_made_once_and_again_when_the_archive_changed(
     put(root, "k.tar", tar({"0.mp4": b"nought", "1.mp4": b"two"}))
     code, message = fault(root, "k.tar", "1.mp4")  # never bytes from where something else lies now
     assert (code, "changed" in message, "--retry-failed" in message) == ("unreadable", True, True)
-    make_ready(str(root), ["k.tar::1.mp4", "not an archive::x", "plain.mp4"])
+    make_ready(str(root), ["k.tar::1.mp4", "not an archive::x", "plain.mp4"], Scratch())
     assert read(root, "k.tar", "1.mp4") == b"two"
     made.write_bytes(b"rubbish")
     opening._open.__dict__.clear()
@@ -345,7 +345,7 @@ def test_damaged_zips(root: Path) -> None:
         data = bytearray(zipped(TEN, method))
         data[data.index(b"3.mp4") + 1000] ^= 0xFF
         put(root, "k.zip", bytes(data))
-        make_ready(str(root), ["k.zip::0.mp4"])
+        make_ready(str(root), ["k.zip::0.mp4"], Scratch())
         assert fault(root, "k.zip", "3.mp4")[0] == "unreadable"
         assert read(root, "k.zip", "4.mp4") == TEN["4.mp4"]
     found = index(root, put(root, "cut.zip", zipped(TEN)[:9000]))

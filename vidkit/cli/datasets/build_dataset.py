@@ -283,6 +283,8 @@ def run(
             retry_failed=retry_failed,
             executor=executor,
             ray_address=ray_address,
+            scratch=scratch,
+            scratch_limit=int(scratch_limit * 1e9),
         )
     except (Interrupted, KeyboardInterrupt):
         log.print(f"\nStopped. What is done is kept; go on with the same command:\n  {escape(command_line())}")

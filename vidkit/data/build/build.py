@@ -29,6 +29,7 @@ from vidkit.data.build.make_shard import OUTCOME, ShardSettings
 from vidkit.data.build.place import Check, held, writing
 from vidkit.data.build.state import BuildState, differences
 from vidkit.data.build.task import Made, ShardTask, run_task
+from vidkit.data.packed.scratch import LIMIT_BYTES
 from vidkit.data.plan.layout import Slot, slots
 from vidkit.data.progress import Progress
 from vidkit.data.shards import ShardFacts
@@ -60,6 +61,9 @@ class BuildSettings:
     retry_failed: bool = False
     sidecars: Mapping[str, str] = field(default_factory=dict)
     """Source -> ending of the JSON file beside each of its videos, for those that have them."""
+    scratch: str = ""
+    """See `ShardSettings`."""
+    scratch_limit: int = LIMIT_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -179,6 +183,8 @@ def _make_shards(
         follow_symlinks=settings.follow_symlinks,
         timeout_s=settings.timeout_s,
         sidecars=settings.sidecars,
+        scratch=settings.scratch and _from_anywhere(settings.scratch),
+        scratch_limit=settings.scratch_limit,
     )
     out = _from_anywhere(address_of(settings.out))
     with _executor(settings, progress) as pool:

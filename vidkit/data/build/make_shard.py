@@ -16,6 +16,7 @@ from vidkit.data import shards
 from vidkit.data.build.clip_worker import ClipJob, ClipOutcome, ClipWorker, Stopped
 from vidkit.data.build.sidecar import read_sidecar
 from vidkit.data.packed.opening import make_ready
+from vidkit.data.packed.scratch import LIMIT_BYTES, Scratch, scratch_folder
 from vidkit.data.shards import ShardFacts, ShardWriter
 from vidkit.data.tables import SAMPLE
 from vidkit.errors import clean_message
@@ -63,6 +64,9 @@ class ShardSettings:
     timeout_s: float = 120.0
     sidecars: Mapping[str, str] = field(default_factory=dict)
     """Source -> ending of the JSON file beside each of its videos, for those that have them."""
+    scratch: str = ""
+    """Folder on whichever machine inflates an archive; none: where that machine says."""
+    scratch_limit: int = LIMIT_BYTES
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +139,8 @@ def _make_archives_ready(work: ShardWork) -> None:
     for source, root in work.settings.roots.items():
         rows = [row for row in work.rows if row["source"] == source]
         paths = [one["path"] for row in rows for one in (row, *(row.get("tries") or ()))]
-        make_ready(root, filter(None, paths))
+        folder = Path(work.settings.scratch) if work.settings.scratch else scratch_folder()
+        make_ready(root, filter(None, paths), Scratch(folder=folder, limit=work.settings.scratch_limit))
 
 
 def _make_clip(row: dict[str, Any], work: ShardWork, worker: ClipWorker) -> tuple[dict[str, Any], bytes | None]:

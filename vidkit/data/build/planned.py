@@ -12,7 +12,7 @@ from vidkit.cluster import check_executor
 from vidkit.data.build.build import BuildSettings, Built
 from vidkit.data.build.build import build as build_table
 from vidkit.data.build.task import encoder_of
-from vidkit.data.packed.scratch import let_go
+from vidkit.data.packed.scratch import LIMIT_BYTES, let_go
 from vidkit.data.plan.planning import Prepared, Request, choose_spec, describe, identity, prepare
 from vidkit.data.progress import Progress
 from vidkit.data.storage.places import place
@@ -76,6 +76,8 @@ def build(
     retry_failed: bool = False,
     executor: str = "local",
     ray_address: str | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+    scratch_limit: int = LIMIT_BYTES,
     quiet: bool = False,
 ) -> Built:
     """Make the planned dataset in a folder, or go on with it there. Clips that fail are rows of the ledger.
@@ -88,6 +90,9 @@ def build(
         retry_failed: try the failed and missing clips of a finished build again.
         executor: who makes the shards: "local", or "ray": the nodes of a cluster, which see the same folders.
         ray_address: of the cluster; by default $RAY_ADDRESS, else one that is started here.
+        scratch: folder, on whichever machine works, where archives that are compressed as a whole are inflated; by
+            default each machine's $VIDKIT_SCRATCH, or its user's cache.
+        scratch_limit: bytes that it may hold.
         quiet: no progress on stderr.
 
     Raises:
@@ -111,6 +116,8 @@ def build(
         ray_address=ray_address,
         retry_failed=retry_failed,
         sidecars=planned.spec.sidecars,
+        scratch=os.fspath(scratch or ""),
+        scratch_limit=scratch_limit,
     )
     with Progress("building", planned.table.num_rows, quiet=quiet) as progress:
         built = build_table(

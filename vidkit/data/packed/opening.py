@@ -57,8 +57,11 @@ def _ways(name: str) -> Iterator[tuple[str, str]]:
         at = name.find(SEPARATOR, at + 1)
 
 
-def make_ready(root: str, given: Iterable[str]) -> None:
+def make_ready(root: str, given: Iterable[str], scratch: Scratch) -> None:
     """Index the archives that some paths name where that is not done on this machine, so that no clip waits for it.
+
+    Args:
+        scratch: where those are inflated that are compressed as a whole.
 
     Raises:
         BuildError: see `index.indexed`.
@@ -68,7 +71,7 @@ def make_ready(root: str, given: Iterable[str]) -> None:
         for archive, _ in _ways(text_to_path(path)):
             first = os.path.join(root, archive)
             if archive not in seen and os.path.isfile(first) and not _is_ready(first):
-                _renewed(root, archive)
+                _renewed(root, archive, scratch)
             seen.add(archive)
 
 
@@ -80,10 +83,10 @@ def _is_ready(first: str) -> bool:
         return is_current(index, first) and (index.data is None or hold(index.data))
 
 
-def _renewed(root: str, archive: str) -> Index | None:
+def _renewed(root: str, archive: str, scratch: Scratch) -> Index | None:
     """The index of an archive as it is now; None if it is none."""
     found = archive_at(root, archive)
-    return None if found is None else indexed(packed_at(root, found), Scratch())
+    return None if found is None else indexed(packed_at(root, found), scratch)
 
 
 def _index(root: str, archive: str) -> Index:
@@ -102,7 +105,7 @@ def _index(root: str, archive: str) -> Index:
             kept.pop(name).close()
     index = existing(first)
     if index is None or (index.data is not None and not hold(index.data)):
-        index = _renewed(root, archive)
+        index = _renewed(root, archive, Scratch())
     if index is None:
         raise ClipError("unreadable", f"{display_path(archive)} is no archive that can be read")
     if not is_current(index, first):
