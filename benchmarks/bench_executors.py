@@ -8,8 +8,12 @@ Then what the driver of a cluster costs: plans of many shards that hold one empt
 time is the driver's and the disk's.
 
     python -m benchmarks.bench_executors --before 0d53b06    # ten minutes on two idle cores
-    python -m benchmarks.bench_executors --part driver       # likewise
+    python -m benchmarks.bench_executors --part driver --shards 1000 --shards 2000 --shards 4000
+    python -m benchmarks.bench_executors --part cells        # two cells of an ablation, at a time and in turn
     python -m benchmarks.bench_executors --quick             # does it work at all
+
+A cluster of its own is started for it, unless `--ray-address` names one that runs on this machine: then the CPU
+time of its processes is counted as long as they descend from its raylets and GCS.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,8 +50,32 @@ def program(code: Path) -> list[str]:
     return ["env", f"PYTHONPATH={code}", sys.executable, "-m", "vidkit"]
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cluster on this machine: its address, and the processes that all others of it descend from."""
+
+    address: str
+    roots: list[int]
+
+
+def there_already(address: str) -> Running:
+    """A cluster that somebody started here."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            if entry.name.isdigit() and (entry / "cmdline").read_bytes().partition(b"\0")[0].endswith(PROGRAMS):
+                found.append(int(entry.name))
+    if not found:
+        raise SystemExit("--ray-address: no process of Ray runs on this machine")
+    return Running(address, found)
+
+
+#: Of Ray, on each node and on the head.
+PROGRAMS = (b"/raylet", b"/gcs_server")
+
+
 @contextmanager
-def cluster() -> Iterator[Any]:
+def cluster() -> Iterator[Running]:
     """A head without processors and a node with one for each worker."""
     from ray.cluster_utils import Cluster
 
@@ -60,8 +89,10 @@ def cluster() -> Iterator[Any]:
         if len(made.worker_nodes) < WORKERS:
             with suppress(Exception):
                 made.add_node(num_cpus=1, **small)
+    nodes = [made.head_node, *made.worker_nodes]
+    roots = [p.process.pid for node in nodes for found in node.all_processes.values() for p in found]
     try:
-        yield made
+        yield Running(made.address, roots)
     finally:
         made.shutdown()
 
@@ -71,9 +102,8 @@ class ClusterUse:
 
     EVERY_S = 0.1
 
-    def __init__(self, made: Any) -> None:
-        nodes = [made.head_node, *made.worker_nodes]
-        self._roots = [p.process.pid for node in nodes for found in node.all_processes.values() for p in found]
+    def __init__(self, made: Running) -> None:
+        self._roots = made.roots
         self._seen: dict[int, int] = {}
         self._done = threading.Event()
         self._before = sum(self._look().values())
@@ -115,7 +145,7 @@ def _tree(roots: list[int]) -> set[int]:
     return found
 
 
-def build(command: list[str], out: Path, clips: int, made: Any = None) -> dict[str, Any]:
+def build(command: list[str], out: Path, clips: int, made: Running | None = None) -> dict[str, Any]:
     """Seconds and CPU time of one build, its cluster's included, and a checksum over all that it wrote."""
     use = ClusterUse(made) if made is not None else None
     used = common.measure([*command, "--out", out])
@@ -139,7 +169,7 @@ def build(command: list[str], out: Path, clips: int, made: Any = None) -> dict[s
 
 
 def measure_source(
-    source: str, work: Path, rounds: int, clips: int, before: Path | None, made: Any
+    source: str, work: Path, rounds: int, clips: int, before: Path | None, made: Running
 ) -> dict[str, Any]:
     """Rounds of all contenders on one source."""
     job = JOBS[source]
@@ -151,7 +181,7 @@ def measure_source(
     start = ["--limit", str(few), "--clips-per-shard", "1"]
     ray = ["--executor", "ray", "--ray-address", made.address]
     out = work / "out"
-    ways: dict[str, tuple[list[str], Any]] = {"local": ([*program(ROOT), *words], None)}
+    ways: dict[str, tuple[list[str], Running | None]] = {"local": ([*program(ROOT), *words], None)}
     if before is not None:
         ways["local before"] = ([*program(before), *words], None)
     ways["ray"] = ([*program(ROOT), *words, *ray], made)
@@ -226,7 +256,7 @@ def empty_source(folder: Path, shards: int) -> Path:
     return spec
 
 
-def measure_driver(work: Path, shards: int, made: Any) -> dict[str, Any]:
+def measure_driver(work: Path, shards: int, made: Running) -> dict[str, Any]:
     """One build of so many shards on the cluster."""
     source = work / f"empty-{shards}"
     spec = empty_source(source, shards)
@@ -242,6 +272,52 @@ def measure_driver(work: Path, shards: int, made: Any) -> dict[str, Any]:
         "ms_per_shard": round(1000 * row["seconds"] / shards, 3),
         "driver_cpu_ms_per_shard": round(1000 * row["driver_cpu_s"] / shards, 3),
     }
+
+
+# --- cells of an ablation -----------------------------------------------------------------------------
+
+
+def measure_cells(work: Path, rounds: int, made: Running, *, quick: bool) -> dict[str, Any]:
+    """Two cells with one pre-training each: in turn in one process, and at a time on two nodes."""
+    from benchmarks.bench_loader import make_source
+    from benchmarks.bench_store import build as build_dataset
+    from benchmarks.bench_store import plan
+
+    clips, epochs = (40, 1) if quick else (96, 20)
+    make_source(work / "source", clips, real=False)
+    (work / "source" / "others").mkdir()  # a second class
+    for path in sorted((work / "source" / "clips").iterdir())[::2]:
+        path.rename(work / "source" / "others" / path.name)
+    build_dataset(plan(work / "source", clips), work / "data")
+    command = [*program(ROOT), "ablate", "--data", os.fspath(work / "data"), "--split", "train", "--recipe", "tiny"]
+    command += ["--mask", "tube", "--mask", "random", "--seed", "0", "--epochs", str(epochs), "--steps", "0"]
+    command += ["--measure", "finetune", "--set", f"finetune.optim.epochs={max(1, epochs // 4)}"]
+
+    def run(more: list[str], on: Running | None) -> dict[str, Any]:
+        use = ClusterUse(on) if on is not None else None
+        row = common.measure([*command, *more, "--out", work / "cells"]).row()
+        if use is not None:
+            row["driver_cpu_s"], row["cpu_s"] = row["cpu_s"], round(row["cpu_s"] + use.stop(), 4)
+        shutil.rmtree(work / "cells")
+        return row
+
+    ray = ["--executor", "ray", "--ray-address", made.address]
+    runs = common.take_turns(
+        {"in turn": lambda turn: run([], None), "ray": lambda turn: run(ray, made)}, rounds, said="cells"
+    )
+    over = {
+        key: common.ratios([one[key] for one in runs["ray"]], [one[key] for one in runs["in turn"]])
+        for key in ("seconds", "cpu_s")
+    }
+    return {"clips": clips, "epochs": epochs, "runs": runs, "ray_over_in_turn": over}
+
+
+def report_cells(cells: dict[str, Any]) -> str:
+    rows = [
+        (name, *(common.median([run[key] for run in runs]) for key in ("seconds", "cpu_s")))
+        for name, runs in cells["runs"].items()
+    ]
+    return common.table(("two cells", "seconds", "CPU seconds"), rows)
 
 
 def report_mix(mixes: dict[str, dict[str, Any]]) -> str:
@@ -272,21 +348,38 @@ def main(
     before: Annotated[
         str | None, typer.Option(metavar="COMMIT", help="Measure `local` of this commit, too.")
     ] = None,
-    part: Annotated[str, typer.Option(help="mix, or driver: what it costs for each shard.")] = "mix",
+    part: Annotated[
+        str, typer.Option(help="mix; driver: what it costs for each shard; cells: of an ablation.")
+    ] = "mix",
+    times: Annotated[int, typer.Option(help="So many times the clips: start-up weighs less.", min=1)] = 1,
+    shards: Annotated[
+        list[int] | None, typer.Option(help="Of the plans of --part driver.", show_default=False)
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="A cluster that runs on this machine, with as many processors as workers.")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1)] = 5,
     quick: Annotated[bool, typer.Option(help="A few clips, one round.")] = False,
     results: Annotated[Path, typer.Option(help="Where the result file goes.")] = common.RESULTS,
 ) -> None:
-    with tempfile.TemporaryDirectory() as temporary, cluster() as made:
+    if part not in ("mix", "driver", "cells"):
+        raise SystemExit(f"--part is {part!r}; expected mix, driver or cells")
+    running = nullcontext(there_already(ray_address)) if ray_address else cluster()
+    with tempfile.TemporaryDirectory() as temporary, running as made:
         work = Path(temporary)
         if part == "driver":
-            driver = [measure_driver(work, shards, made) for shards in ((10, 20) if quick else SHARDS)]
+            driver = [measure_driver(work, n, made) for n in shards or ((10, 20) if quick else SHARDS)]
             print(report_driver(driver))
             common.write_result("executors-driver", {"ray": _ray_version(), "driver": driver}, results)
             return
+        if part == "cells":
+            cells = measure_cells(work, 1 if quick else rounds, made, quick=quick)
+            print(report_cells(cells))
+            common.write_result("executors-cells", {"ray": _ray_version(), "cells": cells}, results)
+            return
         code = common.checkout(before, work / "before") if before else None
         found = {
-            source: measure_source(source, work, 1 if quick else rounds, 6 if quick else clips, code, made)
+            source: measure_source(source, work, 1 if quick else rounds, 6 if quick else times * clips, code, made)
             for source, clips in CLIPS.items()
         }
     mixes = {key: compared(found, key) for key in ("seconds", "cpu_s")}

@@ -78,6 +78,8 @@ def test_bench_executors(tmp_path: Path) -> None:
     found, _ = run("bench_executors", tmp_path / "driver", "--part", "driver")
     assert [entry["shards"] for entry in found["driver"]] == [10, 20]
     assert all(entry["driver_cpu_ms_per_shard"] > 0 for entry in found["driver"])
+    found, _ = run("bench_executors", tmp_path / "cells", "--part", "cells")
+    assert set(found["cells"]["ray_over_in_turn"]) == {"seconds", "cpu_s"}
 
 
 @pytest.mark.slow
@@ -210,5 +212,8 @@ def test_bench_store(tmp_path: Path) -> None:
     assert {run["clips"] for runs in read["runs"].values() for run in runs} == {read["clips"]}
     ranges, stream = (read["medians"][name] for name in ("store, by ranges", "store, webdataset streams"))
     assert read["kb_of_a_clip"] <= ranges["kb_per_clip"] < stream["kb_per_clip"]
+    in_order, random = (read["medians"][f"web as S3, by ranges{more}"] for more in (", in order", ""))
+    assert in_order["requests"] < random["requests"]
+    assert in_order["kb_per_clip"] < 1.5 * read["kb_of_a_clip"]
     assert set(found["build"]["medians"]) == {"disk", "store"}
     assert "webdataset" in printed
