@@ -54,3 +54,9 @@ def test_one_label_or_none() -> None:
     assert (found["mAP"], found["labels"], found["per_class"]) == (1.0, 1, [1.0, None])
     assert found["f1"] == pytest.approx(2 / 3)
     assert multi_label(scores, np.zeros((3, 2), np.float32))["mAP"] is None
+
+
+def test_a_single_class() -> None:
+    found = single_label(np.zeros((3, 1), np.float32), np.zeros(3, np.int64))
+    assert (found["top1"], found["top5"], found["mean_class"]) == (1, 1, 1)
+    assert (found["per_class"], found["confusion"]) == ([1.0], [[3]])

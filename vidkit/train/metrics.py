@@ -19,7 +19,10 @@ def single_label(scores_nK: npt.NDArray[np.float32], class_id_n: npt.NDArray[np.
     classes = scores.shape[1]
     best = scores.topk(min(5, classes), dim=1).indices
     right = best == target[:, None]
-    confusion = multiclass_confusion_matrix(best[:, 0], target, num_classes=classes)
+    if classes == 1:  # which torchmetrics refuses
+        confusion = torch.tensor([[len(target)]])
+    else:
+        confusion = multiclass_confusion_matrix(best[:, 0], target, num_classes=classes)
     clips = confusion.sum(dim=1)
     each = confusion.diag() / clips
     return {
