@@ -47,12 +47,37 @@ def test_a_changed_ledger_is_an_error(copy: Path) -> None:
     assert caught.value.file == str(copy / "clips.parquet")
 
 
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("label_map", {}), ("leaks", {"one": 1}), ("counts", 5), ("counts", {"ok": 1}), ("name", None)],
+)
+def test_damaged_facts_are_an_error(copy: Path, path: str, value: Any) -> None:
+    """At once, and of this dataset alone, instead of in the middle of a page of all."""
+    (copy / "dataset.json").write_text(json.dumps({**builds.facts(copy), path: value}), encoding="utf-8")
+    with pytest.raises(DatasetError, match="not as it was built") as caught:
+        read(copy)
+    assert str(caught.value.field).startswith(path)
+
+
+def test_shards_without_names_are_an_error(copy: Path) -> None:
+    (copy / "shards.json").write_text(json.dumps([{"bytes": 5}]), encoding="utf-8")
+    with pytest.raises(DatasetError, match="a shard has no name"):
+        read(copy)
+
+
 def test_the_part_that_a_study_makes(seen: Path, tmp_path: Path) -> None:
     """Its ledger is its own, and its shards are links to those of the whole: they are where the whole is opened."""
     from vidkit.bench.studies.parts import Part, write_part
 
     opened = read(write_part(seen, Part(name="one", classes=("tree",)), tmp_path / "part"))
     assert {row["class_name"] for row in opened.ledger.to_pylist()} == {"tree"}
+    good = [row for row in opened.ledger.to_pylist() if row["status"] == "ok"]
+    assert summary.stored(opened) == {
+        "clips": len(good),
+        "frames": sum(row["frames"] for row in good),
+        "bytes": sum(row["nbytes"] for row in good),
+        "shards": len({row["shard"] for row in good}),
+    }
     place = stored.place_of(opened.row(0))
     assert place is not None
     with pytest.raises(DatasetError, match="lies outside") as caught:

@@ -38,9 +38,11 @@ def started() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def address(seen: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A small dataset, and one of ten thousand rows."""
-    many = made.many(tmp_path_factory.mktemp("many") / "many", seen, MANY)
-    with made.served(made.shelf(seen, many)) as found:
+    """A small dataset, one of ten thousand rows, and the small one under another name."""
+    folder = tmp_path_factory.mktemp("many")
+    many = made.many(folder / "many", seen, MANY)
+    shutil.copytree(seen, folder / "again")
+    with made.served(made.shelf(seen, many, folder / "again")) as found:
         yield found
 
 
@@ -198,20 +200,24 @@ def test_the_page_of_a_clip(page: Any) -> None:
 
 def test_every_page_of_a_dataset(page: Any) -> None:
     """Each is there, named, and without a fault; on a phone nothing sticks out; the dark has its own colours."""
-    for path in ("/", "/d/0", "/d/0/counts", "/d/0/failures", "/d/0/leaks", "/d/0/about", "/d/0/clip/00000003"):
+    of_one = ("", "/counts", "/failures", "/leaks", "/about", "/clip/00000003")
+    for path in ("/", *(f"/d/0{one}" for one in of_one), "/side?d=0&d=1&d=2"):
         page.set_viewport_size({"width": 1280, "height": 800})
         page.emulate_media(color_scheme="light")
         page.goto(path)
         assert page.title().endswith("vidkit")
         assert page.locator("main").count() == 1
+        assert page.locator("h1").count() == 1, path
+        skip = "document.querySelector(document.querySelector('.skip').getAttribute('href'))"
+        assert page.evaluate(f"{skip} !== null"), path
         unnamed = "[...document.querySelectorAll('a, button, input, select, summary')].filter(e =>"
         unnamed += " !(e.ariaLabel || e.textContent.trim() || e.labels?.length || e.title)).map(e => e.outerHTML)"
         assert page.evaluate(unnamed) == [], "a screen reader has no name for these"
         light = page.evaluate("getComputedStyle(document.body).backgroundColor")
         page.emulate_media(color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
-        page.set_viewport_size({"width": 390, "height": 800})
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        page.set_viewport_size({"width": 375, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, path
 
 
 def test_filters_on_a_phone(page: Any) -> None:
@@ -234,6 +240,54 @@ def test_side_by_side(page: Any) -> None:
     page.get_by_role("checkbox", name="class 05").check()
     count(page, "0 of 15 clips", 0)
     count(page, "104 of 10,000 clips", 1)
+
+
+def test_which_stand_side_by_side(page: Any) -> None:
+    """This one and another; more can be added and taken away under the same filters, and all are in sight."""
+    page.goto("/d/1?status=ok")
+    count(page, "8,000 of 10,000 clips")
+    page.get_by_role("link", name="Side by side").click()
+    count(page, "12 of 15 clips", 1)
+    page.get_by_label("Beside").select_option(label="seen (again)")
+    page.get_by_role("button", name="Add").click()
+    page.wait_for_url("**/side?status=ok&d=1&d=0&d=2")
+    for pane in range(3):
+        count(page, "8,000 of 10,000 clips" if pane == 0 else "12 of 15 clips", pane)
+        box = page.locator(".pane").nth(pane).bounding_box()
+        assert box["x"] + box["width"] <= 1280
+        assert box["y"] + box["height"] <= 800
+        assert page.locator(".pane").nth(pane).locator(".tile").first.is_visible()
+    page.get_by_role("button", name="Take seen (many) away").click()
+    page.wait_for_url("**/side?status=ok&d=0&d=2")
+    count(page, "12 of 15 clips", 1)
+
+
+def test_a_filter_that_means_nothing(started: Any, address: str) -> None:
+    """It says so until it means something again."""
+    with pages.page(started, base_url=address) as (page, faults):
+        page.goto(f"/d/0?seconds=2e1..&token={made.TOKEN}")
+        page.get_by_text("seconds is '2e1..'; expected a range").wait_for()
+        page.get_by_text("Length and size").click()
+        page.get_by_label("Seconds at least").fill("1")
+        page.keyboard.press("Enter")
+        count(page, "12 of 15 clips")
+        assert not page.locator("#trouble").is_visible()
+        assert [fault for fault in faults if "400" not in fault] == []
+
+
+def test_the_focus_stays_among_the_clips(page: Any) -> None:
+    page.goto("/d/0")
+    count(page, "15 clips")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.closest('.tile')?.ariaPosInSet") == "1", "as the skip link says"
+    page.keyboard.press("/")
+    page.keyboard.type("tree")
+    count(page, "5 of 15 clips")
+    page.keyboard.press("Escape")  # empties the field, and goes back to the clips
+    count(page, "15 clips")
+    until(page, "document.activeElement.closest('.tile')?.ariaPosInSet === '1'")
 
 
 def test_a_link_in_a_page_elsewhere(started: Any, address: str) -> None:
@@ -331,6 +385,7 @@ def test_masks_at_any_ratio(runs_page: Any) -> None:
     page.get_by_label("Beside").select_option(label="tube")
     page.get_by_role("button", name="Add").click()
     until(page, "document.querySelectorAll('.model').length === 2")
+    until(page, "[...document.querySelectorAll('.told')].every(t => t.textContent.startsWith('tube, ratio 0.5: '))")
     until(page, "[...document.querySelectorAll('.model')].every(m => m.querySelector('canvas'))", seconds=20)
 
 
@@ -358,7 +413,7 @@ def test_curves_and_tables(runs_page: Any) -> None:
 def test_pages_of_runs_fit_a_phone(runs_page: Any) -> None:
     page = runs_page
     links = page.evaluate("[...document.querySelectorAll('main a')].map(a => a.getAttribute('href'))")
-    page.set_viewport_size({"width": 390, "height": 800})
+    page.set_viewport_size({"width": 375, "height": 800})
     for path in ["/", *dict.fromkeys(links)]:
         page.goto(path)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390, path
+        assert page.evaluate("document.documentElement.scrollWidth") <= 375, path

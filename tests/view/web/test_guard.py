@@ -154,6 +154,7 @@ def test_headers_of_every_answer(server: Server, row: dict[str, Any]) -> None:
         "/d/7/video/00000000.mp4",
         "/d/-1",
         "/d/x",
+        "/d/0/leaks?page=1",
     ],
 )
 def test_nothing_else_of_the_disk(server: Server, path: str) -> None:
@@ -207,6 +208,7 @@ def test_parts_that_are_not_there(server: Server, row: dict[str, Any]) -> None:
         "bytes=a-b",
         "bits=0-5",
         "bytes=-",
+        f"bytes={'9' * 5000}-",
     ):  # one may answer these as if none were asked for
         found = server.ask(f"/d/0/video/{row['key']}.mp4", range=odd)
         assert (found.status, len(found.body)) == (200, row["nbytes"]), odd
@@ -311,6 +313,30 @@ def test_errors_are_pages(seen: Path, tmp_path: Path) -> None:
             assert (found.status, "the ledger was changed" in found.text) == (409, True), path
             assert "vidkit verify" in found.text
         assert server.ask("/static/view.css").status == 200
+
+
+def test_pages_of_a_part(seen: Path, tmp_path: Path) -> None:
+    """That a study makes: it has the facts of the whole, and counts of its own."""
+    from vidkit.bench.studies.parts import Part, write_part
+
+    part = write_part(seen, Part(name="one", classes=("tree",)), tmp_path / "part")
+    with made.served(made.shelf(part)) as address:
+        server = Server(address)
+        for path in ("/d/0", "/d/0/counts", "/d/0/failures", "/d/0/leaks", "/d/0/about", "/d/0/rows"):
+            assert server.ask(path).status == 200, path
+
+
+def test_damage_that_nothing_looks_for_is_a_page(seen: Path, tmp_path: Path) -> None:
+    """A part of dataset.json that only one page needs: that page says so, the others are there."""
+    root = Path(shutil.copytree(seen, tmp_path / "copy"))
+    facts = builds.facts(root)
+    facts["leaks"][0].pop("splits")
+    (root / "dataset.json").write_text(json.dumps(facts), encoding="utf-8")
+    with made.served(made.shelf(root)) as address:
+        server = Server(address)
+        found = server.ask("/d/0/leaks")
+        assert (found.status, "this page cannot be made: KeyError" in found.text) == (500, True)
+        assert server.ask("/d/0").status == 200
 
 
 def test_a_page_without_its_package(seen: Path, monkeypatch: pytest.MonkeyPatch) -> None:

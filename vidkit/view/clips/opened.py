@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from vidkit.data.dataset import CLIPS_PARQUET, DATASET_JSON, open_dataset, within_reach
+from vidkit.data.dataset import CLIPS_PARQUET, DATASET_JSON, SHARDS_JSON, open_dataset, within_reach
 from vidkit.data.storage.places import Place, StorePath
 from vidkit.errors import DatasetError
 from vidkit.view.clips.index import Index
@@ -23,6 +23,18 @@ _SHORT = 12
 
 #: Seconds for which a store is believed to hold what it held.
 _BELIEVED = 60.0
+
+_RESTORE = "restore it from a copy, or see what else is wrong with `vidkit verify DIR`"
+
+#: What pages take from dataset.json.
+_FACTS: Mapping[tuple[str, ...], type] = {
+    **dict.fromkeys([("name",), ("title",), ("description",), ("vidkit",), ("plan_sha256",)], str),
+    **dict.fromkeys([("label_map", "rule"), ("label_map", "sha256")], str),
+    **dict.fromkeys([("label_map", "classes"), ("label_map", "base_labels")], list),
+    **dict.fromkeys([("notes",), ("leaks",), ("reconciliation",)], list),
+    **dict.fromkeys([("splits",), ("sources",), ("settings",), ("encoder",)], dict),
+    **dict.fromkeys([("counts", name) for name in ("ok", "failed", "missing")], int),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +83,7 @@ def read(root: Place) -> Opened:
         DatasetError: no dataset there, unfinished, damaged, or with a ledger that is not the one that was built.
     """
     dataset = open_dataset(root)
+    _must_have_facts(root, dataset.facts)
     path = root / CLIPS_PARQUET
     try:
         with within_reach(path):
@@ -85,15 +98,36 @@ def read(root: Place) -> Opened:
         raise DatasetError(
             f"the ledger was changed: its sha256 is {sha256[:_SHORT]}, and {DATASET_JSON} says {built[:_SHORT]}",
             file=path,
-            hint="restore it from a copy, or see what else is wrong with `vidkit verify DIR`",
+            hint=_RESTORE,
         )
     return Opened(
         root=root,
         facts=dataset.facts,
-        shards={shard["shard"]: shard for shard in dataset.shards},
+        shards=_by_name(root, dataset.shards),
         ledger=ledger.combine_chunks(),
         version=sha256[:_SHORT],
     )
+
+
+def _must_have_facts(root: Place, facts: Mapping[str, Any]) -> None:
+    """Once, so that no page ends in the middle."""
+    for path, kind in _FACTS.items():
+        found: Any = facts
+        for name in path:
+            found = found.get(name) if isinstance(found, Mapping) else None
+        if not isinstance(found, kind):
+            raise DatasetError(
+                "the file is damaged: this field is not as it was built",
+                file=root / DATASET_JSON,
+                field=".".join(path),
+                hint=_RESTORE,
+            )
+
+
+def _by_name(root: Place, shards: Sequence[Any]) -> dict[str, Mapping[str, Any]]:
+    if not all(isinstance(shard, Mapping) and isinstance(shard.get("shard"), str) for shard in shards):
+        raise DatasetError("the file is damaged: a shard has no name", file=root / SHARDS_JSON, hint=_RESTORE)
+    return {shard["shard"]: shard for shard in shards}
 
 
 class Watched:

@@ -41,6 +41,7 @@ def app(shelf: Shelf, token: str) -> ASGIApp:
             ClipError: _clip_error,
             ModuleNotFoundError: _lacking,
             HTTPException: _http_error,
+            Exception: _unexpected,
         },
     )
     inner.state.shelf = shelf
@@ -79,3 +80,12 @@ def _http_error(request: Request, error: Exception) -> Response:
     shown = cast(HTTPException, error)
     words = {404: "There is no such page", 405: "Nothing here can be changed"}.get(shown.status_code, shown.detail)
     return pages.trouble(VidkitError(words), shown.status_code, as_json=pages.wants_json(request))
+
+
+def _unexpected(request: Request, error: Exception) -> Response:
+    """A fault of ours, or of a file that nothing has checked. The server's own output has where it came from."""
+    shown = VidkitError(
+        f"this page cannot be made: {type(error).__name__}: {error}",
+        hint="is a file damaged? `vidkit verify DIR` says so of a dataset; otherwise it is a fault of the viewer",
+    )
+    return pages.trouble(shown, 500, as_json=pages.wants_json(request))

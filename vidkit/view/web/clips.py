@@ -125,20 +125,39 @@ def _row_number(request: Request, opened: Opened) -> int:
 def _grid(request: Request) -> Response:
     values = _place(request)
     return pages.page(
-        "grid.html", **values, panes=[pane(request.app.state.shelf, values["number"])], together=False
+        "grid.html", **values, panes=[pane(request.app.state.shelf, values["number"])], others=[], together=False
     )
 
 
 def _side(request: Request) -> Response:
     """Several datasets beside each other under the same filters."""
     shelf: Shelf = request.app.state.shelf
-    asked = request.query_params.getlist("d") or [str(i) for i in range(min(2, len(shelf.datasets)))]
+    asked = request.query_params.getlist("d") or _first(shelf)
     if not all(one.isdecimal() and int(one) < len(shelf.datasets) for one in asked) or not asked:
         raise HTTPException(404)
     panes = [pane(shelf, int(one)) for one in dict.fromkeys(asked)]
     return pages.page(
-        "grid.html", shelf=shelf, here="/side", panes=panes, together=True, opened=None, number=None, place=""
+        "grid.html",
+        shelf=shelf,
+        here="/side",
+        panes=panes,
+        others=_others(shelf, {pane["number"] for pane in panes}),
+        together=True,
+        opened=None,
+        number=None,
+        place="",
     )
+
+
+def _first(shelf: Shelf) -> list[str]:
+    """Two datasets that can be opened, as they were given; any two where none can."""
+    good = [one["number"] for one in overview(shelf) if one["error"] is None]
+    return [str(number) for number in (good or range(len(shelf.datasets)))][:2]
+
+
+def _others(shelf: Shelf, there: set[int]) -> list[tuple[int, str]]:
+    """(number, name) of the datasets that can be opened and are not there yet."""
+    return [(one["number"], one["name"]) for one in overview(shelf) if not (one["error"] or one["number"] in there)]
 
 
 def pane(shelf: Shelf, number: int) -> dict[str, Any]:
@@ -293,6 +312,8 @@ def _leaks(request: Request) -> Response:
     opened: Opened = values["opened"]
     at, total = _number(request, "page", 0), len(opened.facts["leaks"])
     count = -(-total // summary.LEAKS_OF_A_PAGE)
+    if at and at >= count:
+        raise HTTPException(404)
     return pages.page(
         "leaks.html",
         **values,
@@ -306,7 +327,8 @@ def _leaks(request: Request) -> Response:
 
 def _about(request: Request) -> Response:
     values = _place(request)
-    return pages.page("about.html", **values, facts=values["opened"].facts)
+    opened: Opened = values["opened"]
+    return pages.page("about.html", **values, facts=opened.facts, stored=summary.stored(opened))
 
 
 ROUTES = (

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from vidkit.view.clips.opened import Opened
     from vidkit.view.clips.stored import Place
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+#: Numbers longer than any file is are no range.
+_RANGE = re.compile(r"bytes=(\d{0,19})-(\d{0,19})")
 
 
 class BeyondError(Exception):

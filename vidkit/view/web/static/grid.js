@@ -46,12 +46,14 @@ export class Grid {
     }
     if (mine !== this.abort) return;
     stop();
+    const held = this.list.contains(document.activeElement);
     this.pages = new Map([[0, answer.rows]]);
     this.columns = answer.columns;
     this.total = answer.total;
     this.at = Math.min(this.at, Math.max(0, this.total - 1));
     for (const i of [...this.tiles.keys()]) this.drop(i);
     this.lay();
+    if (held && this.total) this.go(this.at);  // its tile is another one now
     then(answer);
   }
 

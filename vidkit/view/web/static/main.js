@@ -5,10 +5,11 @@ import { Grid } from "./grid.js";
 import { MarksMenu } from "./marks_menu.js";
 import { Marks } from "./marks.js";
 import { keys_help } from "./help.js";
-import { tell } from "./tell.js";
+import { tell, trouble } from "./tell.js";
 
 const form = document.getElementById("asked");
 const sizes = document.getElementById("size");
+const ALONE = ["pred", "right", "true", "said"];  // predictions are of one dataset
 const number = value => value.toLocaleString("en");
 
 const kept = new Map();  // marks by plan: two folders of one plan share them
@@ -32,20 +33,17 @@ function ours() {
 
 function ask() {
   const wanted = new Set(filters.params.getAll("mark").map(Number));
-  const facets = {}, warned = new Map();
+  const answers = new Map();
   for (const grid of grids) {
     grid.scroll.scrollTop = 0;
     grid.ask(ours(), wanted.size ? grid.marks.keys(wanted) : null, answer => {
       grid.root.querySelector(".count").textContent = answer.total === grid.pane.planned
         ? `${number(answer.total)} clips` : `${number(answer.total)} of ${number(grid.pane.planned)} clips`;
       grid.root.querySelector(".nothing").hidden = answer.total > 0;
-      for (const [name, values] of Object.entries(answer.facets)) {
-        facets[name] ??= {};
-        for (const [value, count] of Object.entries(values)) facets[name][value] = (facets[name][value] ?? 0) + count;
-      }
-      warned.set(grid, answer.warned);
-      if (warned.size === grids.length) {
-        filters.count(facets, [...warned.values()].reduce((a, b) => a + b, 0));
+      answers.set(grid, answer);
+      if (answers.size === grids.length) {
+        trouble(null);
+        count(grids.map(one => answers.get(one)));
         if (first) first = false;
         else tell(grids.map(one => `${number(one.total)} clips`).join(", "));
         restore();
@@ -53,12 +51,41 @@ function ask() {
     });
   }
   for (const link of document.querySelectorAll("[data-query]")) {
-    const query = ours().toString();
-    link.href = link.dataset.query + (query ? `?${query}` : "");
+    const path = link.dataset.query, asked = ours();
+    if (path.startsWith("/side")) for (const one of ALONE) asked.delete(one);
+    const query = asked.toString();
+    link.href = path + (query ? `${path.includes("?") ? "&" : "?"}${query}` : "");
   }
 }
 
+// counts of all datasets together, in the order of the first
+function count(answers) {
+  const facets = {};
+  for (const [name, values] of answers.flatMap(one => Object.entries(one.facets))) {
+    facets[name] ??= {};
+    for (const [value, clips] of Object.entries(values)) facets[name][value] = (facets[name][value] ?? 0) + clips;
+  }
+  filters.count(facets, answers.reduce((sum, one) => sum + one.warned, 0));
+}
+
 let first = true;
+
+// --- which datasets stand beside each other, under the same filters
+
+function beside(numbers) {
+  const params = ours();
+  for (const one of numbers) params.append("d", one);
+  location.assign(`/side?${params}`);
+}
+document.getElementById("beside")?.addEventListener("submit", event => {
+  event.preventDefault();
+  beside(new FormData(event.target).getAll("d"));
+});
+for (const grid of grids) {
+  grid.root.querySelector(".take-away")?.addEventListener("click", () => {
+    beside(grids.filter(one => one !== grid).map(one => one.pane.number));
+  });
+}
 
 // --- size of tiles, and where one was before a clip's page was opened
 

@@ -30,6 +30,12 @@ function said() {
     for (const [name, value] of Object.entries(more)) there.searchParams.set(name, value);
     link.href = there;
   }
+  for (const field of article.querySelectorAll("form input.chosen")) field.remove();
+  for (const [name, value] of Object.entries(more)) {
+    for (const form of article.querySelectorAll("form")) {
+      form.append(Object.assign(document.createElement("input"), { type: "hidden", className: "chosen", name, value }));
+    }
+  }
 }
 
 async function paint(model) {

@@ -10,9 +10,10 @@ export function tell(words) {
   timer = setTimeout(() => room.classList.remove("shown"), 2500);
 }
 
-// an error that ends the work of this page: what the server said, and the way on
+// an error that ends the work of this page: what the server said, and the way on; null: it is over
 export function trouble(said) {
   const box = document.getElementById("trouble");
+  if (!said) { box.hidden = true; return; }
   box.querySelector(".what").textContent = [said.where, said.error].filter(Boolean).join(": ");
   box.querySelector(".hint").textContent = said.hint ?? "";
   box.hidden = false;
