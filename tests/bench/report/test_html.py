@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from tests.bench.report.test_table import folder
 from vidkit.bench.report import html
 from vidkit.bench.report import table as report
 from vidkit.bench.report.mask_pictures import Picture
-from vidkit.bench.report.style import svg
+from vidkit.bench.report.style import COLOURS, svg
+from vidkit.bench.rows.schema import CurvePoint
 
 
 def made(path: Path) -> report.Results:
@@ -108,3 +110,16 @@ def test_what_is_not_beside_the_rows_is_left_out_in_one_line(tmp_path: Path) -> 
     ]
     assert "pictures of masks (no cell has a pre-training that came to its end)" in html.page(results, [])
     assert "pictures of masks" not in html.page(results), "they were not asked for"
+
+
+def test_a_strategy_has_one_colour_on_the_whole_page(tmp_path: Path) -> None:
+    cells = [planned(mask=mask, ratio=0.9) for mask in ("tube", "adaptive")]
+    curve = [CurvePoint(share=share, step=int(8 * share), values={"knn": share / 2}) for share in (0.5, 1.0)]
+    results = report.read_results([folder(tmp_path, cells, [row(cell, curve=curve) for cell in cells])])
+    page = parsed(html.page(results))
+    seen = {
+        (mark.said.split(",")[0].split()[0], mark.colour)
+        for drawn in page.iter(f"{SPACE}svg")
+        for mark in marks(ET.tostring(drawn, encoding="unicode"), "point")
+    }
+    assert seen == {(name, COLOURS[name]) for name in ("tube", "adaptive")}

@@ -121,6 +121,13 @@ def test_curves_and_bands_lie_inside_and_where_they_belong() -> None:
     assert said.attrib["data-each"].splitlines()[0:50:49] == ["epoch 0: 2", "epoch 49: 1.02"]
 
 
+def test_a_curve_of_one_point_is_seen() -> None:
+    drawn = svg(plots.curves([Curve(name="once", x=(2.0,), y=(0.5,))], x="epoch", y="loss", title="Loss"))
+    (mark,) = marks(drawn, "point")
+    assert mark.said == "once, epoch 2: 0.5"
+    assert marks(drawn, "curve") == []
+
+
 def test_one_scale_for_several_plots() -> None:
     of = [Curve(name="one", x=(0.0, 1.0), y=(1.0, 0.5))]
     alone = svg(plots.curves(of, x="epoch", y="loss", title="Loss"))

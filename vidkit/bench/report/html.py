@@ -16,7 +16,7 @@ from vidkit.bench.report.mask_pictures import Picture
 from vidkit.bench.report.pages import Cell, Column, Figure, Section, Table, render
 from vidkit.bench.report.plots import Dots, Point, dots, points
 from vidkit.bench.report.results import Line, Results, cells, names
-from vidkit.bench.report.style import Chart, svg
+from vidkit.bench.report.style import COLOURS, Chart, svg
 from vidkit.bench.rows.schema import Row
 from vidkit.bench.rows.specs import Measure
 
@@ -188,6 +188,7 @@ def _measures(of: Sequence[Line]) -> list[Section]:
     if len(at) < 2:
         return []
     called, figures = names(of), []
+    colours = _colours(lines, called)
     for name in measures(rows):
         series = {
             called[line.group]: [
@@ -199,7 +200,8 @@ def _measures(of: Sequence[Line]) -> list[Section]:
         }
         series = {arm: some for arm, some in series.items() if len(some) > 1}
         if series:
-            figures.append(Figure(svg=svg(points(series, x="% of pre-training", y=title(name), joined=True))))
+            chart = points(series, x="% of pre-training", y=title(name), joined=True, colours=colours)
+            figures.append(Figure(svg=svg(chart)))
     figures += [Figure(svg=svg(chart)) for chart in over_compute(lines, called)]
     return [Section(title="On the way", figures=tuple(figures))] if figures else []
 
@@ -216,8 +218,15 @@ def over_compute(lines: Sequence[Line], called: Mapping[str, str]) -> list[Chart
             if spent is not None and found is not None:
                 series.setdefault(called[line.group], []).append(Point(share * spent.mean, found))
         if any(len(some) > 1 for some in series.values()):
-            return [points(series, x=x, y=title(name), joined=True)]
+            return [points(series, x=x, y=title(name), joined=True, colours=_colours(lines, called))]
     return []
+
+
+def _colours(lines: Sequence[Line], called: Mapping[str, str]) -> dict[str, str]:
+    """By name, of arms where each strategy is there once: those that it has in the other plots."""
+    strategies = [line.cell.mask for line in lines]
+    once = len(set(strategies)) == len(strategies)
+    return {called[line.group]: COLOURS[line.cell.mask] for line in lines if once and line.cell.mask in COLOURS}
 
 
 def _curves(of: Sequence[LossPlots]) -> list[Section]:

@@ -61,10 +61,12 @@ def points(
     aside: bool = False,
     title: str = "",
     description: str = "",
+    colours: Mapping[str, str] = COLOURS,
 ) -> Chart:
     """A point with its error bar for each cell, a colour and a mark for each series.
 
     Args:
+        colours: of series, by name; others have the next of the palette.
         joined: lines between the points of a series.
         aside: move the series a few pixels apart, where they have points at the same x.
     """
@@ -81,7 +83,7 @@ def points(
         for number, (name, some) in enumerate(series.items()):
             moved = apart * (number - (len(series) - 1) / 2) * PIXEL
             how: dict[str, Any] = {
-                "color": COLOURS.get(name, PALETTE[number % len(PALETTE)]),
+                "color": colours.get(name, PALETTE[number % len(PALETTE)]),
                 "transform": axes.transData + ScaledTranslation(moved, 0, figure.dpi_scale_trans),
             }
             row = sorted(some, key=lambda point: point.x)
@@ -126,7 +128,12 @@ def curves(
         for number, curve in enumerate(of):
             key = f"curve-{number}"
             style: Any = (0, curve.dash) if curve.dash else "solid"
-            handles += axes.plot(curve.x, curve.y, color=curve.colour, linestyle=style, gid=key)
+            alone = len(curve.x) == 1  # it would not be seen as a line
+            marker = MARKERS[0] if alone else ""
+            handles += axes.plot(curve.x, curve.y, marker=marker, color=curve.colour, linestyle=style, gid=key)
+            if alone:
+                marks[key] = Mark(kind="point", said=f"{curve.name}, {x} {curve.x[0]:.4g}: {curve.y[0]:.4g}")
+                continue
             each = tuple(f"{x} {across:.4g}: {up:.4g}" for across, up in zip(curve.x, curve.y, strict=True))
             said = f"{curve.name}: {curve.y[0]:.4g} to {curve.y[-1]:.4g}"
             marks[key] = Mark(kind="curve", said=said, name=curve.name, each=each)
