@@ -168,7 +168,8 @@ def _unreachable(address: str | None, error: Exception) -> ConfigError:
         )
     return ConfigError(
         f"no Ray cluster to use at {address}: {' '.join(lines)[:400]}",
-        hint="start one: ray start --head, with the same Python and ray on every node; or leave out --ray-address",
+        hint="start one: ray start --head, with the same Python and ray on every node; or leave out --ray-address. "
+        "One that asks for a token: RAY_AUTH_MODE=token, and the head's ~/.ray/auth_token here",
     )
 
 

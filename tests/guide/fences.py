@@ -17,12 +17,6 @@ from markdown_it import MarkdownIt
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 READER = MarkdownIt("commonmark").enable("table")
 
-#: Pages that are marked as a whole: every command on them needs this.
-WHOLE_PAGES = {
-    "packed-sources.md": "needs real data",
-    "past-one-machine.md": "needs a cluster",
-    "past-one-machine-stores.md": "needs a store",
-}
 PAGES = sorted([*DOCS.glob("*.md"), *(DOCS / "guide").glob("*.md")])
 SHELL = ("sh", "bash", "console")
 
@@ -57,7 +51,7 @@ def fences(page: Path) -> list[Fence]:
         if token.type == "fence":
             language, _, rest = token.info.partition(" ")
             title = re.search(r'title="([^"]*)"', rest)
-            marked = title.group(1) if title else WHOLE_PAGES.get(page.name, "") if language in SHELL else ""
+            marked = title.group(1) if title else ""
             found.append(Fence(page, (token.map or [0])[0] + 1, language, marked, token.content))
     return found
 

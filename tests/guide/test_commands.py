@@ -14,8 +14,10 @@ import click
 import pytest
 
 from tests.cli.typed import command
+from tests.data import builds
 from tests.data.builds import InProcess
 from tests.guide.fences import DOCS, PAGES, READER, SHELL, Fence, commands, fences, named, tables
+from tests.guide.places import APART, PLACES, Words, disk, told
 from vidkit.cli.commands import BENCH, PANELS, Entry, load
 
 ENTRIES: dict[str, Entry] = {name: entry for panel in PANELS.values() for name, entry in panel.items()}
@@ -136,18 +138,27 @@ def follow(page: Path, before: Path, here: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(here)
     monkeypatch.syspath_prepend(here)
     handler = signal.getsignal(signal.SIGTERM)
-    for fence in _runnable(page, slow):
-        if fence.is_file:
-            (here / fence.title).write_text(fence.text, encoding="utf-8")
-        elif fence.language == "python":
-            names: dict[str, Any] = {"__name__": "guide"}
-            exec(compile(fence.text, str(fence), "exec"), names)
-        else:
-            for one in commands(fence):
-                words = [found for word in one.words for found in _expanded(word, here)]
-                code = command(monkeypatch, *words)
-                assert code == 0 or one.anyway, f"{fence}: vidkit {' '.join(one.words)} ended with {code}"
+    with PLACES.get(page.name, disk)(here, monkeypatch) as ours:
+        for fence in _runnable(page, slow):
+            _follow(fence, here, ours, monkeypatch)
     signal.signal(signal.SIGTERM, handler)
+
+
+def _follow(fence: Fence, here: Path, ours: Words, monkeypatch: pytest.MonkeyPatch) -> None:
+    if fence.is_file:
+        (here / fence.title).write_text(fence.text, encoding="utf-8")
+    elif fence.language == "python":
+        names: dict[str, Any] = {"__name__": "guide"}
+        exec(compile(told(fence.text, ours), str(fence), "exec"), names)
+    else:
+        for one in commands(fence):
+            words = [found for word in one.words for found in _expanded(told(word, ours), here)]
+            if fence.page.name in APART:
+                done = builds.vidkit(*words)
+                code, said = done.returncode, done.stderr
+            else:
+                code, said = command(monkeypatch, *words), ""
+            assert code == 0 or one.anyway, f"{fence}: vidkit {' '.join(one.words)} ended with {code}\n{said}"
 
 
 def _expanded(word: str, here: Path) -> list[str]:
