@@ -347,6 +347,7 @@ def test_a_page_without_its_package(seen: Path, monkeypatch: pytest.MonkeyPatch)
     with made.served(made.shelf(seen)) as address:
         found = Server(address).ask("/d/0/failures")
     assert (found.status, "this page needs torch, which is not installed" in found.text) == (501, True)
+    assert "vidkit[train]" in found.text
 
 
 def test_datasets_alone_bring_no_torch(seen: Path) -> None:

@@ -11,6 +11,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from vidkit import extras
 from vidkit.errors import ClipError, ConfigError, DatasetError, VidkitError
 from vidkit.view.shelf import Shelf
 from vidkit.view.web import clips, pages, runs
@@ -72,7 +73,9 @@ def _clip_error(request: Request, error: Exception) -> Response:
 def _lacking(request: Request, error: Exception) -> Response:
     """Where a page needs a package that not every installation has: torch for masks, for example."""
     package = (cast(ModuleNotFoundError, error).name or str(error)).partition(".")[0]
-    shown = VidkitError(f"this page needs {package}, which is not installed", hint="see `vidkit doctor`")
+    extra = extras.extra_of(package)
+    hint = "see `vidkit doctor`" if extra is None else f"{extras.install(extra)}, and start `vidkit view` again"
+    shown = VidkitError(f"this page needs {package}, which is not installed", hint=hint)
     return pages.trouble(shown, 501, as_json=pages.wants_json(request))
 
 
