@@ -62,7 +62,7 @@ def test_search_from_a_disk(site: Path, tmp_path: Path) -> None:
         seen.open((site / "index.html").as_uri())
         seen.value(
             "(() => { const query = document.querySelector('[data-md-component=search-query]');"
-            " query.focus(); query.value = 'permutation';"
+            " query.focus(); query.value = 'Holm';"
             " query.dispatchEvent(new Event('input', {bubbles: true}));"
             " query.dispatchEvent(new KeyboardEvent('keyup', {bubbles: true})); })()"
         )
