@@ -56,7 +56,7 @@ def test_pictures(started: Any, address: str, scheme: str) -> None:
             page.keyboard.press("ArrowDown" if not i else "ArrowRight")
             page.keyboard.press(mark)
         until(page, _NO_TILE)
-        until(page, "!document.getElementById('announce').classList.contains('shown')")
+        until(page, "getComputedStyle(document.getElementById('announce')).opacity === '0'")
         save(page, f"clips-{scheme}")
         if scheme == "dark":
             page.set_viewport_size({"width": 390, "height": 720})
@@ -85,6 +85,6 @@ def test_pictures(started: Any, address: str, scheme: str) -> None:
         page.keyboard.press(",")
         page.keyboard.press("1")
         until(page, "!document.getElementById('video').seeking")
-        until(page, "!document.getElementById('announce').classList.contains('shown')")
+        until(page, "getComputedStyle(document.getElementById('announce')).opacity === '0'")
         save(page, "clip")
         assert faults == []
