@@ -200,7 +200,9 @@ def test_a_node_that_dies_in_the_middle_changes_nothing(
     assert "clips/s" in last
 
 
-@pytest.mark.parametrize("kind", ["tars", "zip", "parts"])
+@pytest.mark.parametrize(
+    "kind", [pytest.param("tars", marks=pytest.mark.slow), pytest.param("zip", marks=pytest.mark.slow), "parts"]
+)
 def test_sources_still_packed_are_read_on_nodes_that_have_not_seen_them(
     kind: str, nodes: Nodes, source: Path, want: dict[str, str], tmp_path: Path
 ) -> None:
