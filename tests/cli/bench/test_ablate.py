@@ -54,7 +54,7 @@ def test_from_a_grid_to_its_table(
     )
     assert "2 of 2" not in capsys.readouterr().out
     assert len(csv.read_text().splitlines()) == 3
-    assert (tmp_path / "t.html").read_text().count("<svg") == 7, "accuracy, memory, two losses, three measures"
+    assert (tmp_path / "t.html").read_text().count("<svg") == 8, "accuracy, memory, two losses, 3 measures, compute"
     assert "| paper (quoted) top-1 % |" in markdown.read_text()
 
     results = out / "results.jsonl"

@@ -90,7 +90,7 @@ def test_what_was_written_is_found_again(run: Run, path: Path) -> None:
     code, out, err = run("--update")
     assert (code, path.exists()) == (0, True)
     assert f"wrote {path}" in out
-    assert "exact: 133 values: 133 new" in out
+    assert "exact: 175 values: 175 new" in out
     assert "ratios: 2 values: 1 new, 1 not measured" in out
     assert "measuring: 3/3 parts" in err
     text = path.read_text()
@@ -100,7 +100,7 @@ def test_what_was_written_is_found_again(run: Run, path: Path) -> None:
     before = path.read_bytes()
     code, out, err = run()
     assert code == 0
-    assert "exact: 133 values: 133 same" in out
+    assert "exact: 175 values: 175 same" in out
     assert line_of(out, "work/plain") == ["work/plain", "3", "3", "+0.00%", "-30%", "same", ""]
     assert line_of(out, "work/ffmpeg") == ["work/ffmpeg", "", "", "", "-30%", "not measured", "no ffmpeg"]
     assert path.read_bytes() == before, "only --update writes"
@@ -119,7 +119,7 @@ def test_a_changed_token_count_fails(run: Run, monkeypatch: pytest.MonkeyPatch) 
     assert code == 1
     name = "visible/8x14x14/paper/tube/0.95"
     assert line_of(out, "visible/") == [name, "80", "81", "+1.25%", "none", "changed", ""]
-    assert "exact: 133 values: 132 same, 1 changed" in out
+    assert "exact: 175 values: 174 same, 1 changed" in out
     assert "exit 1: 1 changed; if that is meant, take it over with --update" in err
     assert run("--only", "ratios")[0] == 0
 
@@ -151,7 +151,7 @@ def test_another_encoder_is_not_comparable(run: Run, monkeypatch: pytest.MonkeyP
     note = "encoder: x264 164 in the baseline, 165 now"
     cells = ["build/train/000000/sha256", "abababababab…", "abababababab…", "", "none", "not comparable", note]
     assert line_of(out, "build/train") == cells
-    assert "exact: 133 values: 132 same, 1 not comparable" in out
+    assert "exact: 175 values: 174 same, 1 not comparable" in out
 
 
 def test_new_and_gone(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,7 +199,7 @@ def test_json(run: Run, clock: Clock) -> None:
     found = json.loads(out)
     assert (code, found["exit_code"], found["updated"]) == (1, 1, False)
     assert found["conditions"] == {"exact": {"encoder": ENCODER}, "ratios": {"cpu": "A"}}
-    assert len(found["rows"]) == 135
+    assert len(found["rows"]) == 177
     (row,) = (row for row in found["rows"] if row["failed"])
     assert row == {
         "section": "ratios",

@@ -15,12 +15,16 @@ import pytest
 
 from tests.cli.typed import Run
 from tests.data import builds
-from tests.data.tinyset import Clip, build
+from vidkit.data.manifests import load_spec
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("view") / "data", [Clip(frames=4)])
+    folder = tmp_path_factory.mktemp("view")
+    spec = load_spec(builds.listed_spec(folder))
+    prepared = builds.plan(spec, builds.listed_tree(folder / "clips", clips=4))
+    builds.run(prepared, folder / "data")
+    return folder / "data"
 
 
 def test_it_serves_until_it_is_stopped(data: Path, tmp_path: Path) -> None:
@@ -43,7 +47,7 @@ def test_it_serves_until_it_is_stopped(data: Path, tmp_path: Path) -> None:
         ours = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(CookieJar()))
         ours.open(f"{there}/d/0/rows?token={token}", timeout=20).close()
         with ours.open(f"{there}/d/0/rows", timeout=20) as answer:
-            assert json.load(answer)["total"] == 1
+            assert json.load(answer)["total"] == 4
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=20)
     finally:
