@@ -145,13 +145,18 @@ def _tree(roots: list[int]) -> set[int]:
     return found
 
 
-def build(command: list[str], out: Path, clips: int, made: Running | None = None) -> dict[str, Any]:
-    """Seconds and CPU time of one build, its cluster's included, and a checksum over all that it wrote."""
+def measured(command: list[Any], made: Running | None) -> dict[str, Any]:
+    """What a command takes, and its cluster with it."""
     use = ClusterUse(made) if made is not None else None
-    used = common.measure([*command, "--out", out])
-    row = used.row()
+    row = common.measure(command).row()
     if use is not None:
         row["driver_cpu_s"], row["cpu_s"] = row["cpu_s"], round(row["cpu_s"] + use.stop(), 4)
+    return row
+
+
+def build(command: list[str], out: Path, clips: int, made: Running | None = None) -> dict[str, Any]:
+    """Seconds and CPU time of one build, its cluster's included, and a checksum over all that it wrote."""
+    row = measured([*command, "--out", out], made)
     digest = hashlib.sha256()
     for path in sorted(out.rglob("*")):
         if path.is_file() and path.name != ".lock":
@@ -294,10 +299,7 @@ def measure_cells(work: Path, rounds: int, made: Running, *, quick: bool) -> dic
     command += ["--measure", "finetune", "--set", f"finetune.optim.epochs={max(1, epochs // 4)}"]
 
     def run(more: list[str], on: Running | None) -> dict[str, Any]:
-        use = ClusterUse(on) if on is not None else None
-        row = common.measure([*command, *more, "--out", work / "cells"]).row()
-        if use is not None:
-            row["driver_cpu_s"], row["cpu_s"] = row["cpu_s"], round(row["cpu_s"] + use.stop(), 4)
+        row = measured([*command, *more, "--out", work / "cells"], on)
         shutil.rmtree(work / "cells")
         return row
 

@@ -227,6 +227,26 @@ def checkout(commit: str, folder: Path) -> Path:
     return folder
 
 
+class Rows:
+    """A file with a line for each run that has ended, so that a benchmark goes on where it was stopped."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.found: dict[str, dict[str, Any]] = {row["run"]: row for row in map(json.loads, lines)}
+
+    def of(self, name: str) -> dict[str, Any] | None:
+        return self.found.get(name)
+
+    def add(self, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
+        whole = {"run": name, **row}
+        with self.path.open("a") as file:
+            file.write(json.dumps(whole) + "\n")
+        self.found[name] = whole
+        print(f"  {whole}", file=sys.stderr, flush=True)
+        return whole
+
+
 def program(name: str) -> list[str]:
     """The command line of an installed console script, or the same without one."""
     script = Path(sys.executable).with_name(name)

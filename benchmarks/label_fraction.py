@@ -16,12 +16,9 @@ Every run is a line of WORK/rows.jsonl as soon as it ends; begun again with the 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -33,11 +30,12 @@ import typer
 
 from benchmarks import common
 from vidkit.bench.report.estimates import estimate
+from vidkit.cli.datasets.embedded import generated
 
 RATES = (1.2e-2, 2.4e-2)
 FRACTIONS = (0.01, 0.05, 0.1, 0.3, 1.0)
 #: Parts of the clips in train, val and test, and classes.
-SHARES, CLASSES = (60, 4, 36), 8
+SHARES, CLASSES = (0.6, 0.04, 0.36), 8
 #: Name of a side without pre-training.
 SCRATCH = "from scratch"
 
@@ -59,39 +57,6 @@ class Size:
 
 FULL = Size(clips=5600, lengths=(30,), steps=420, epochs=16)
 QUICK = Size(clips=320, lengths=(1, 2), steps=4, epochs=2, fractions=(0.1, 1.0))
-
-
-class Rows:
-    """A file with a line for each run that has ended."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        lines = path.read_text().splitlines() if path.exists() else []
-        self.found: dict[str, dict[str, Any]] = {row["run"]: row for row in map(json.loads, lines)}
-
-    def of(self, name: str) -> dict[str, Any] | None:
-        return self.found.get(name)
-
-    def add(self, name: str, row: Mapping[str, Any]) -> dict[str, Any]:
-        whole = {"run": name, **row}
-        with self.path.open("a") as file:
-            file.write(json.dumps(whole) + "\n")
-        self.found[name] = whole
-        print(f"  {whole}", file=sys.stderr, flush=True)
-        return whole
-
-
-def make_data(work: Path, clips: int) -> Path:
-    """A dataset of `clips` motions, or the one that is there."""
-    data = work / f"data-{clips}"
-    if not (data / "dataset.json").exists():
-        vidkit = common.program("vidkit")
-        source = work / f"clips-{clips}"
-        shutil.rmtree(source, ignore_errors=True)
-        how = ["--level", "2", "--clips", str(clips), "--shares", "/".join(map(str, SHARES))]
-        subprocess.run([*vidkit, "synth", "motions", "--out", source, *how], check=True)
-        subprocess.run([*vidkit, "build-dataset", "motions", "--motions", source, "--out", data], check=True)
-    return data
 
 
 def pretrained(data: Path, work: Path, seed: int, size: Size, changes: Sequence[str]) -> dict[str, Path]:
@@ -123,7 +88,7 @@ def tuned(
     from vidkit.train import evaluate, finetune
 
     recipe = RECIPES["tiny"]()
-    labelled = max(CLASSES, round(fraction * size.clips * SHARES[0] / 100))
+    labelled = max(CLASSES, round(fraction * size.clips * SHARES[0]))
     batch = min(24, labelled // 2)
     epochs = max(size.epochs, size.steps * batch // labelled)
     config = replace(
@@ -163,9 +128,9 @@ def probed(data: Path, checkpoint: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def run_all(data: Path, work: Path, seeds: int, size: Size, changes: Sequence[str]) -> Rows:
+def run_all(data: Path, work: Path, seeds: int, size: Size, changes: Sequence[str]) -> common.Rows:
     """Everything that is not there yet, seed after seed."""
-    rows = Rows(work / "rows.jsonl")
+    rows = common.Rows(work / "rows.jsonl")
     best: dict[tuple[str, float], float] = {}
     for seed in range(seeds):
         sides: dict[str, Path | None] = {SCRATCH: None, **pretrained(data, work, seed, size, changes)}
@@ -188,7 +153,7 @@ def run_all(data: Path, work: Path, seeds: int, size: Size, changes: Sequence[st
 
 
 def _run(
-    rows: Rows,
+    rows: common.Rows,
     data: Path,
     work: Path,
     side: str,
@@ -217,7 +182,7 @@ def shown(values: Sequence[float], sign: str = "") -> str:
     return f"{100 * found.mean:{sign}.1f} ± {100 * found.half:.1f}"
 
 
-def summary(rows: Rows, seeds: int, size: Size) -> dict[str, Any]:
+def summary(rows: common.Rows, seeds: int, size: Size) -> dict[str, Any]:
     """For each share of labels: each side's test accuracies by seed, and the paired difference to scratch."""
     lengths = [f"{epochs} epochs" for epochs in size.lengths]
     fractions: dict[str, Any] = {}
@@ -272,7 +237,7 @@ def main(
     folder.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     try:
-        data = make_data(folder, size.clips)
+        data = generated(folder / f"data-{size.clips}", "motions", level=2, clips=size.clips, shares=SHARES)
         rows = run_all(data, folder, seeds, size, change or [])
     finally:
         if work is None:

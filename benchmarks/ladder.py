@@ -14,9 +14,7 @@ A level is a line of WORK/rows.jsonl as soon as it ends; begun again with the sa
 
 from __future__ import annotations
 
-import json
 import shutil
-import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -26,9 +24,10 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import common
+from vidkit.cli.datasets.embedded import generated
 
 LEVELS = (1, 2, 3, 4, 5)
-SHARES = "60/4/36"
+SHARES = (0.6, 0.04, 0.36)
 RECIPE = "tiny-8"
 LAST = "checkpoints/last.pt"
 #: Encoders whose random weights are probed.
@@ -46,19 +45,6 @@ class Size:
 
 FULL = Size(clips=5600, epochs=20)
 QUICK = Size(clips=200, epochs=1)
-
-
-def dataset(level: int, work: Path, clips: int) -> Path:
-    """Of that level; built once."""
-    data = work / f"level-{level}"
-    if not (data / "dataset.json").exists():
-        vidkit, source = common.program("vidkit"), work / f"level-{level}-clips"
-        shutil.rmtree(source, ignore_errors=True)
-        how = ["--level", str(level), "--clips", str(clips), "--shares", SHARES]
-        subprocess.run([*vidkit, "synth", "motions", "--out", source, *how], check=True)
-        subprocess.run([*vidkit, "build-dataset", "motions", "--motions", source, "--out", data], check=True)
-        shutil.rmtree(source)
-    return data
 
 
 def supervised(data: Path, out: Path, size: Size) -> dict[str, float]:
@@ -101,7 +87,8 @@ def row(level: int, work: Path, size: Size) -> dict[str, Any]:
     """Everything of a level."""
     from vidkit.data.dataset import open_dataset
 
-    data, out = dataset(level, work, size.clips), work / "supervised"
+    data = generated(work / f"level-{level}", "motions", level=level, clips=size.clips, shares=SHARES)
+    out = work / "supervised"
     shutil.rmtree(out, ignore_errors=True)
     built = open_dataset(data)
     clips = {split: found["ok"] for split, found in built.facts["splits"].items()}
@@ -141,18 +128,15 @@ def main(
     size = QUICK if quick else FULL
     folder = work or Path(tempfile.mkdtemp(prefix="vidkit-ladder-"))
     folder.mkdir(parents=True, exist_ok=True)
-    kept = folder / "rows.jsonl"
-    rows = {one["level"]: one for one in map(json.loads, kept.read_text().splitlines() if kept.exists() else [])}
+    rows = common.Rows(folder / "rows.jsonl")
     try:
         for number in level or LEVELS:
-            if number not in rows:
-                rows[number] = row(number, folder, size)
-                with kept.open("a") as file:
-                    file.write(json.dumps(rows[number]) + "\n")
+            if rows.of(f"level {number}") is None:
+                rows.add(f"level {number}", row(number, folder, size))
     finally:
         if work is None:
             shutil.rmtree(folder)
-    found = [rows[number] for number in sorted(rows)]
+    found = sorted(rows.found.values(), key=lambda one: one["level"])
     print(report(found))
     result = {"machine": common.machine(), "epochs": size.epochs, "base_lr": size.base_lr, "rows": found}
     print(f"wrote {common.write_result('ladder', result, results).name}")

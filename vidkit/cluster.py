@@ -132,7 +132,7 @@ def _start_here(how: Mapping[str, Any]) -> None:
             _end_begun(error)
             if not left:
                 raise
-            log.warning("Ray did not start here (%s); trying again", _first_line(error))
+            log.warning("Ray did not start here (%s); trying again", _lines(error)[0][:200])
 
 
 def _end_begun(error: Exception) -> None:
@@ -145,8 +145,8 @@ def _end_begun(error: Exception) -> None:
                 frame.f_locals["self"].kill_all_processes(check_alive=False, allow_graceful=False)
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+def _lines(error: Exception) -> list[str]:
+    return str(error).strip().splitlines() or [type(error).__name__]
 
 
 def _must_answer(address: str) -> None:
@@ -159,15 +159,15 @@ def _must_answer(address: str) -> None:
 
 
 def _unreachable(address: str | None, error: Exception) -> ConfigError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
+    said = " ".join(_lines(error))[:400]
     if address is None:
         return ConfigError(
-            f"no Ray cluster could be started on this machine, in {STARTS} tries: {' '.join(lines)[:400]}",
+            f"no Ray cluster could be started on this machine, in {STARTS} tries: {said}",
             hint="often the machine has too much else to do, or no room in /tmp or /dev/shm: start one by hand, "
             "`ray start --head`, and give its address with --ray-address; or use --executor local",
         )
     return ConfigError(
-        f"no Ray cluster to use at {address}: {' '.join(lines)[:400]}",
+        f"no Ray cluster to use at {address}: {said}",
         hint="start one: ray start --head, with the same Python and ray on every node; or leave out --ray-address. "
         "One that asks for a token: RAY_AUTH_MODE=token, and the head's ~/.ray/auth_token here",
     )

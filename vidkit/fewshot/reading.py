@@ -6,7 +6,7 @@ costs seconds. Test classes have no part in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,6 @@ def best_reading(
     *,
     cache: Path,
     drawn: LabelledClips | None = None,
-    tell: Callable[[str], None] = lambda words: None,
     **how: Any,
 ) -> Choice:
     """Judge the default layers, before and after the norm, by the first learner that needs no training, or by
@@ -93,6 +92,5 @@ def best_reading(
         features = clip_features(clips, init, seen=at, cache=cache, **how)
         (row,) = evaluate(drawn or clips, features, on_val, how_judged).rows
         found[reading] = row.accuracy
-        tell(f"{reading}: {row.accuracy:.1%} on meta-val")
     best = max(found, key=lambda reading: (found[reading], reading))
     return Choice(seen=replace(seen, layer=best.layer, norm=best.norm), learner=judge, accuracies=found)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from vidkit.bench.report import table as report
@@ -191,14 +191,8 @@ def _measures(of: Sequence[Line]) -> list[Section]:
     colours = _colours(lines, called)
     for name in measures(rows):
         series = {
-            called[line.group]: [
-                Point(100 * share, found)
-                for share in at
-                if (found := line.value(lambda row, s=share, n=name: value(row, n, s))) is not None  # type: ignore[misc]
-            ]
-            for line in lines
+            arm: some for arm, some in _on_the_way(lines, called, name, at, _percent).items() if len(some) > 1
         }
-        series = {arm: some for arm, some in series.items() if len(some) > 1}
         if series:
             chart = points(series, x="% of pre-training", y=title(name), joined=True, colours=colours)
             figures.append(Figure(svg=svg(chart)))
@@ -211,15 +205,36 @@ def over_compute(lines: Sequence[Line], called: Mapping[str, str]) -> list[Chart
     rows = [row for line in lines for row in line.rows]
     x = "training so far, 10^12 multiply-accumulates"
     for name in measures(rows):
-        series: dict[str, list[Point]] = {}
-        for line, share in itertools.product(lines, shares(rows)):
-            spent = line.value(training_tmacs)
-            found = line.value(lambda row, n=name, s=share: value(row, n, s))  # type: ignore[misc]
-            if spent is not None and found is not None:
-                series.setdefault(called[line.group], []).append(Point(share * spent.mean, found))
+        series = _on_the_way(lines, called, name, shares(rows), _tmacs)
         if any(len(some) > 1 for some in series.values()):
             return [points(series, x=x, y=title(name), joined=True, colours=_colours(lines, called))]
     return []
+
+
+def _on_the_way(
+    lines: Sequence[Line],
+    called: Mapping[str, str],
+    name: str,
+    at: Sequence[float],
+    x: Callable[[Line, float], float | None],
+) -> dict[str, list[Point]]:
+    """By arm: a measure at shares of pre-training, as far as it is known there. `x` is where a share stands."""
+    series: dict[str, list[Point]] = {}
+    for line, share in itertools.product(lines, at):
+        place = x(line, share)
+        found = line.value(lambda row, s=share: value(row, name, s))  # type: ignore[misc]
+        if place is not None and found is not None:
+            series.setdefault(called[line.group], []).append(Point(place, found))
+    return series
+
+
+def _percent(line: Line, share: float) -> float:
+    return 100 * share
+
+
+def _tmacs(line: Line, share: float) -> float | None:
+    spent = line.value(training_tmacs)
+    return None if spent is None else share * spent.mean
 
 
 def _colours(lines: Sequence[Line], called: Mapping[str, str]) -> dict[str, str]:

@@ -61,6 +61,15 @@ NO_BUCKET = "there is no such bucket"
 #: an older signature by default), and one that asks for addresses which are signed, as they stand.
 SIGNS, SIGNED = "s3, signing", "https, signed"
 
+_S3 = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 64}
+
+#: Protocol, or one of those above -> fsspec's protocol, and its options; others are as they are called.
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, {"config_kwargs": _S3}) for name in S3},
+    SIGNS: ("s3", {"config_kwargs": {**_S3, "signature_version": "s3v4"}}),
+    SIGNED: ("https", {"encoded": True}),
+}
+
 #: What brings the library of a protocol.
 _EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs", "http": "http", "https": "http"}
 
@@ -84,16 +93,9 @@ def file_system(protocol: str) -> Any:
 def _make(protocol: str) -> Any:
     import fsspec
 
-    options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
-    if protocol in (*S3, SIGNS):
-        options["config_kwargs"] = {"retries": {"total_max_attempts": 1}, "max_pool_connections": 64}
-    if protocol == SIGNS:
-        options["config_kwargs"]["signature_version"] = "s3v4"
-    if protocol == SIGNED:
-        options["encoded"] = True
-    protocol = protocol.partition(",")[0]
+    protocol, options = _KINDS.get(protocol, (protocol, {}))
     try:
-        made = fsspec.filesystem(protocol, **options)
+        made = fsspec.filesystem(protocol, use_listings_cache=False, skip_instance_cache=True, **options)
     except ImportError as error:
         extra = _EXTRAS.get(protocol)
         raise ConfigError(
