@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import scipy.linalg
 import torch
 from scipy.stats import t as student
 
@@ -33,7 +34,7 @@ from vidkit.fewshot.episodes.draw import (
 )
 from vidkit.fewshot.episodes.lists import read_episodes, write_episodes
 from vidkit.fewshot.inputs.features import ClipFeatures
-from vidkit.fewshot.inputs.maps import reducer, standardiser
+from vidkit.fewshot.inputs.maps import SHRINKAGE, discriminator, reducer, standardiser
 from vidkit.fewshot.learners.maml import Head, MamlLearner
 from vidkit.fewshot.learners.plain import Ridge
 from vidkit.fewshot.learners.recurrent import classify_late
@@ -383,6 +384,51 @@ def test_standardised_by_meta_train_alone(clips: LabelledClips, split: ClassSpli
     expected = part @ vectors[:3].T
     expected /= np.sqrt(np.square(expected).mean())
     np.testing.assert_allclose(np.abs(reduced[inside]), np.abs(expected), atol=1e-3)
+
+
+def test_discriminants_solve_the_generalised_eigenproblem(clips: LabelledClips, split: ClassSplit) -> None:
+    """Of scatter between and within classes; and by steps they end at those of the clip."""
+    rng = np.random.default_rng(3)
+    array = (random(clips, 12).flat * rng.uniform(0.2, 3, 12)).astype(np.float32)
+    array[:, :6] += rng.standard_normal((len(clips.classes), 6))[clips.class_id] * rng.uniform(0.1, 1, 6)
+    found = discriminator(array, clips, split)(torch.from_numpy(array)).numpy()
+    assert found.shape == (len(clips), 12)
+    within = between = np.zeros((12, 12))
+    inside = np.isin([clips.classes[i] for i in clips.class_id], split.train)
+    centre = array[inside].astype(float).mean(axis=0)
+    for number in set(clips.class_id[inside].tolist()):
+        part = array[clips.class_id == number].astype(float)
+        mean = part.mean(axis=0)
+        between = between + len(part) * np.outer(mean - centre, mean - centre) / inside.sum()
+        within = within + (part - mean).T @ (part - mean) / inside.sum()
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / 12 * np.eye(12)
+    expected = array @ scipy.linalg.eigh(between, within)[1][:, ::-1]
+    np.testing.assert_allclose(found, np.sign((found * expected).sum(axis=0)) * expected, atol=2e-3)
+    by_steps = discriminator(array, clips, split, 4)(torch.from_numpy(array)).numpy()
+    assert by_steps.shape == (len(clips), 4, 12)
+    np.testing.assert_allclose(by_steps[:, -1], found, atol=1e-4)
+    cut = array.copy()
+    cut[:, 6:] = 0  # the first two steps of three numbers
+    np.testing.assert_allclose(
+        by_steps[:, 1], discriminator(array, clips, split)(torch.from_numpy(cut)).numpy(), atol=1e-4
+    )
+
+
+def test_discriminants_find_what_tells_classes_apart(clips: LabelledClips, split: ClassSplit) -> None:
+    """A class is a shift of a few numbers among many that say nothing."""
+    rng = np.random.default_rng(5)
+    array = rng.standard_normal((len(clips), 2, 150)).astype(np.float32)
+    array[:, :, :8] += 1.5 * rng.standard_normal((len(clips.classes), 1, 8))[clips.class_id]
+    features = ClipFeatures(array=array, name="made")
+    names = ("proto", "simpleshot", "diagonal", "mann")
+    asked = config(*names, reduce=16, steps=120, episodes=100)
+    before = {row.learner: row.accuracy for row in fewshot.evaluate(clips, features, split, asked).rows}
+    result = fewshot.evaluate(clips, features, split, replace(asked, discriminant=True))
+    for row in result.rows:
+        assert row.discriminant
+        assert row.accuracy > before[row.learner] + 0.05, row.learner
+    with pytest.raises(ConfigError, match="two meta-train classes"):
+        fewshot.evaluate(clips, features, raw(features.flat, split), config("proto", discriminant=True))
 
 
 def test_the_best_state_by_meta_val_stays(clips: LabelledClips, split: ClassSplit) -> None:

@@ -11,8 +11,16 @@ from torch import nn
 
 from tests.reference import ref_adamae
 from vidkit.models import layers
-from vidkit.models.layers import init_weights, make_blocks, position_table, run_block, run_blocks
+from vidkit.models.layers import init_weights, make_blocks, position_table, run_block, run_blocks, sincos_table
 from vidkit.settings.model import Positions
+
+
+def test_positions_of_an_odd_width() -> None:
+    """The last column has its sine alone."""
+    table = sincos_table(torch.arange(7), 5)
+    assert table.shape == (7, 5)
+    slow = [[(math.sin, math.cos)[i % 2](n * 10000 ** (-(i // 2 * 2) / 5)) for i in range(5)] for n in range(7)]
+    torch.testing.assert_close(table, torch.tensor(slow, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("kind", ["1d", "3d"])

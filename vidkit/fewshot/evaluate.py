@@ -1,7 +1,8 @@
 """Few-shot accuracy of several learners on classes that none of them has seen, with 95 % intervals.
 
 All learners get the same test episodes. Those that learn from features see the same ones, standardised by the mean
-and the deviation of each number over the meta-train clips; networks see principal components. With `tune` the
+and the deviation of each number over the meta-train clips, or along the directions in which meta-train classes
+differ (`discriminant`); networks see principal components. With `tune` the
 encoder goes on learning with a learner, and has an encoder of its own from then on. "finetune" and "scratch" read
 clips instead, train a network for each episode, and get the first `tune_episodes` of the test episodes.
 
@@ -26,7 +27,7 @@ from vidkit.fewshot.episodes.lists import EpisodeList
 from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings, UnusableClass, episode_pool
 from vidkit.fewshot.inputs.encoder import Encoder
 from vidkit.fewshot.inputs.features import ClipFeatures
-from vidkit.fewshot.inputs.maps import Map, Steps, reducer, standardiser, through
+from vidkit.fewshot.inputs.maps import Map, Steps, discriminator, reducer, standardiser, through
 from vidkit.fewshot.inputs.pixels import ClipPixels
 from vidkit.fewshot.inputs.sources import check_given, source_of
 from vidkit.fewshot.learners.finetune import run_episodes
@@ -178,6 +179,7 @@ def evaluate(
                 predictions_sha256=predictions_sha256(tested.guesses),
                 tune="all" if name in PIXEL_LEARNERS or config.tune == ALL_BLOCKS else config.tune,
                 standardised=standardised and name not in PIXEL_LEARNERS,
+                discriminant=config.discriminant and name not in PIXEL_LEARNERS,
                 **source_of(name, features, encoder, split),
                 **facts,
             )
@@ -234,9 +236,14 @@ def _inputs(
     found: dict[Kind, _Inputs] = {}
     for kind in {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}:
         maps, table = first, vectors
-        if "step" in kind:
-            steps = Steps(features.array.shape[1])
-            maps, table = (*maps, steps), steps(table)
+        time = features.array.shape[1] if "step" in kind else None
+        if config.discriminant:
+            # the mean over what a clip has shown by each step would count its first steps most
+            seen: Map = discriminator(vectors.numpy(), clips, split, 1 if kind == "mean of steps" else time)
+            maps, table = (*maps, seen), seen(table)
+        elif time is not None:
+            seen = Steps(time)
+            maps, table = (*maps, seen), seen(table)
         if "few" in kind and 0 < config.reduce < table.shape[-1]:
             fewer = reducer(table.numpy(), clips, split, config.reduce)
             maps, table = (*maps, fewer), fewer(table)

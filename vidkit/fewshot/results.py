@@ -71,6 +71,8 @@ class Row:
     """Read-out and layer; None where a learner reads clips itself."""
     standardised: bool
     """False where there are no meta-train classes to take a mean from, and where a learner reads clips itself."""
+    discriminant: bool
+    """Whether learners saw clips along the directions in which meta-train classes differ."""
     training: dict[str, Any]
     """Steps, loss, the state that was kept; empty for learners without weights."""
     dataset: str

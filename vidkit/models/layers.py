@@ -25,11 +25,12 @@ Result = TypeVar("Result", Tensor, "tuple[Tensor, Tensor]")
 def sincos_table(coordinates_N: Tensor, width: int) -> Tensor:
     """Sine-cosine table of Vaswani et al. 2017, section 3.5: sin in even columns, cos in odd ones.
 
-    Columns 2i and 2i+1 share the frequency 10000^(-2i/width). Returns (N, width), float64.
+    Columns 2i and 2i+1 share the frequency 10000^(-2i/width); of an odd width, the last has its sine alone. Returns
+    (N, width), float64.
     """
     frequency_F = 10000.0 ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angle_NF = coordinates_N.to(torch.float64)[:, None] * frequency_F
-    return torch.stack([angle_NF.sin(), angle_NF.cos()], dim=-1).flatten(1)
+    return torch.stack([angle_NF.sin(), angle_NF.cos()], dim=-1).flatten(1)[:, :width]
 
 
 def position_table(kind: Positions, grid: Grid, width: int) -> Tensor:

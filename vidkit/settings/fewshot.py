@@ -65,6 +65,10 @@ class FewshotConfig:
     standardise: bool = True
     """Whether each number of a feature is divided by its deviation over meta-train clips; its mean there is taken
     away either way. SimpleShot was published without."""
+    discriminant: bool = False
+    """Whether clips are seen along the directions in which meta-train classes differ most against their own spread
+    (Fisher's linear discriminants), one fewer than there are meta-train classes. Every learner then profits from
+    the labels of meta-train. A clip as a sequence is what it has shown of these by each of its steps."""
     reduce: int = 64
     """Principal components of meta-train that learners with networks see instead of longer features: with few clips
     to learn from, each further input is one more to learn to ignore. Of a clip as a sequence these are those

@@ -160,14 +160,16 @@ def test_generated_clips_have_settings_of_their_own(built: Path, tmp_path: Path)
         changes=("fewshot.steps=7",),
         **how,
     )
-    name, found = commands._settings(options)
+    name, found = commands._settings(options, "meta")
     assert (name, found.fewshot.steps) == ("tiny", 7), "what is asked for holds"
     assert found.fewshot.tune_rate == commands.GENERATED["tune_rate"]
-    _, given = commands._settings(replace(options, data=built, recipe="tiny"))
+    assert found.pretrain.optim.epochs == commands.FEWSHOT_EPOCHS
+    assert commands._settings(options, "mask-ratio")[1].pretrain.optim.epochs != commands.FEWSHOT_EPOCHS
+    _, given = commands._settings(replace(options, data=built, recipe="tiny"), "meta")
     assert given.fewshot.tune_rate == 1e-4
 
 
-@pytest.mark.parametrize(("study", "spec"), [("meta", commands.FEWSHOT_CLIPS[0]), ("mask-ratio", "demo")])
+@pytest.mark.parametrize(("study", "spec"), [("meta", "motions"), ("mask-ratio", "demo")])
 def test_generated_clips_where_no_data_is_given(
     study: Study, spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

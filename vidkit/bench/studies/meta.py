@@ -10,8 +10,10 @@ training.
 "tuned" arms the whole encoder goes on learning with the learner on episodes of meta-train, as the paper's third
 stage has it; in the others it is frozen. The arms "finetune" and "scratch" train a network in each episode and get
 the first `fewshot.tune_episodes` of the list. `accuracy` is the share of queries; its interval in a row is over
-episodes. Features: the mean over all tokens of the encoder's output; the same encoder with its initial weights; or
-averaged pixels (`train.fewshot_features`).
+episodes. Features: mean and deviation over space for each time step of the encoder's output; the same encoder with
+its initial weights; or averaged pixels (`fewshot.inputs.features`). All learners on features see them along the
+directions in which the meta-train classes differ (`fewshot.discriminant`); in "components" arms as they are, and
+networks their principal components.
 """
 
 from __future__ import annotations
@@ -69,6 +71,8 @@ class Kind:
     source: Source = "pre-trained"
     tune: int = 0
     """As in `FewshotConfig`."""
+    discriminant: bool = True
+    """Likewise, where the study has it."""
 
 
 ARMS: dict[str, Kind] = {
@@ -77,14 +81,19 @@ ARMS: dict[str, Kind] = {
     "mann, pixels": Kind("mann", "pixels"),
     "mann, tuned": Kind("mann", tune=ALL_BLOCKS),
     "mann, tuned from random": Kind("mann", "random", ALL_BLOCKS),
+    "mann, components": Kind("mann", discriminant=False),
     "blackbox": Kind("blackbox"),
+    "blackbox, random encoder": Kind("blackbox", "random"),
+    "blackbox, pixels": Kind("blackbox", "pixels"),
     "maml": Kind("maml"),
+    "maml, random encoder": Kind("maml", "random"),
     "maml, pixels": Kind("maml", "pixels"),
     "proto": Kind("proto"),
     "proto, random encoder": Kind("proto", "random"),
     "proto, pixels": Kind("proto", "pixels"),
     "proto, tuned": Kind("proto", tune=ALL_BLOCKS),
     "proto, tuned from random": Kind("proto", "random", ALL_BLOCKS),
+    "proto, components": Kind("proto", discriminant=False),
     "nn": Kind("nn"),
     "simpleshot": Kind("simpleshot"),
     "simpleshot, random encoder": Kind("simpleshot", "random"),
@@ -94,6 +103,7 @@ ARMS: dict[str, Kind] = {
     "otam, pixels": Kind("otam", "pixels"),
     "trx": Kind("trx"),
     "trx, random encoder": Kind("trx", "random"),
+    "trx, pixels": Kind("trx", "pixels"),
     "linear": Kind("linear"),
     "linear, random encoder": Kind("linear", "random"),
     "linear, pixels": Kind("linear", "pixels"),
@@ -226,7 +236,8 @@ def _classifier(work: Work, seed: int, split: ClassSplit) -> FinetuneConfig:
 
 def _fewshot(work: Work, name: str, seed: int) -> FewshotConfig:
     kind = ARMS[name]
-    return work.settings.fewshot.config(kind.learner, seed, kind.tune)
+    config = work.settings.fewshot.config(kind.learner, seed, kind.tune)
+    return config if kind.discriminant else replace(config, discriminant=False)
 
 
 def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:

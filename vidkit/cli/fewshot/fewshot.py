@@ -187,6 +187,14 @@ def run(
             rich_help_panel=_FEATURES,
         ),
     ] = True,
+    discriminant: Annotated[
+        bool,
+        typer.Option(
+            "--discriminant/--no-discriminant",
+            help="See clips along the directions in which meta-train classes differ (LDA).",
+            rich_help_panel=_FEATURES,
+        ),
+    ] = False,
     readout: Annotated[
         str,
         typer.Option(
@@ -255,6 +263,7 @@ def run(
         hidden=hidden,
         project=project,
         standardise=standardise,
+        discriminant=discriminant,
         reduce=reduce,
         tune=ALL_BLOCKS if tune == "all" else int(tune),
         tune_steps=tune_steps,

@@ -1,20 +1,23 @@
-"""From an encoder's features to what learners see: standardised, and for networks reduced, by meta-train clips.
+"""From an encoder's features to what learners see: standardised, seen along the directions in which meta-train
+classes differ, and for networks reduced, all by meta-train clips.
 
-Both are fixed maps, taken from the features of the encoder as it came. They hold gradients, so that an encoder can
-be trained through them. Shapes: n clips, B some of them, D width of a feature, R of a reduced one.
+These are fixed maps, taken from the features of the encoder as it came. They hold gradients, so that an encoder can
+be trained through them. Shapes: n clips, B some of them, T steps of W numbers, D = T W width of a feature, R of a
+reduced one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from vidkit.errors import ConfigError
 from vidkit.fewshot.episodes.class_split import ClassSplit
 from vidkit.fewshot.episodes.labelled import LabelledClips
 
@@ -62,6 +65,28 @@ class Reduce:
         return ((features_BD.double() - mean) @ vectors / self.scale).float()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Discriminate:
+    """Scores on the directions in which meta-train classes differ most, against how much clips of one class do:
+    Fisher's linear discriminants (Rao 1948). Within a class, scores have about unit variance.
+    """
+
+    vectors: Doubles
+    """(D, R)"""
+    steps: int | None = None
+    """None: of a whole clip. A number: of its first step, its first two, and so on to all of them, so that the last
+    of the T rows has the clip's scores, and each the part of them that the clip has shown by then."""
+
+    def __call__(self, features_BD: Tensor) -> Tensor:
+        """(B, D) to (B, R), or to (B, T, R) with `steps`; in double precision within."""
+        vectors = torch.from_numpy(self.vectors).to(features_BD.device)
+        if self.steps is None:
+            return (features_BD.double() @ vectors).float()
+        features_BTW = features_BD.double().reshape(len(features_BD), self.steps, -1)
+        parts_BTR = torch.einsum("btw,twr->btr", features_BTW, vectors.reshape(self.steps, -1, vectors.shape[1]))
+        return parts_BTR.cumsum(dim=1).float()
+
+
 @dataclass(frozen=True, slots=True)
 class Steps:
     """A feature as its T steps."""
@@ -106,6 +131,40 @@ def reducer(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) 
     return Reduce(mean, np.ascontiguousarray(chosen), max(scale, 1e-12))
 
 
+#: Share of the pooled covariance that is replaced by the same variance in each direction: clips are few for the
+#: numbers of a feature, and the smallest variances of few come out too small.
+SHRINKAGE = 0.5
+
+
+def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit, steps: int | None = None) -> Discriminate:
+    """Of standardised features (n, D), to at most one number fewer than there are meta-train classes.
+
+    Raises:
+        ConfigError: fewer than two meta-train classes have clips.
+    """
+    part, number = _meta_train(array, clips, split), _meta_train(clips.class_id, clips, split)
+    names, place, counts = np.unique(number, return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise ConfigError(
+            f"discriminants need two meta-train classes with clips, and there are {len(names)}",
+            field="discriminant",
+            hint="give meta-train a share of the classes, or leave out --discriminant",
+        )
+    means = np.stack([part[place == i].mean(axis=0) for i in range(len(names))])
+    within = part - means[place]
+    covariance = within.T @ within / len(part)
+    even = np.trace(covariance) / len(covariance)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * max(even, 1e-12) * np.eye(len(covariance))
+    variances, vectors = np.linalg.eigh(covariance)
+    whiten = vectors / np.sqrt(variances)
+    between = np.sqrt(counts / len(part))[:, None] * (means - part.mean(axis=0)) @ whiten
+    _, spread, directions = np.linalg.svd(between, full_matrices=False)
+    found = directions[: min(len(names) - 1, int((spread > 1e-6 * spread[0]).sum()))].T
+    # either sign is right; one that does not depend on the library
+    found = whiten @ (found * np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])]))
+    return Discriminate(np.ascontiguousarray(found), steps)
+
+
 def _principal(part_nD: Doubles, count: int) -> Doubles:
     """The first principal directions (D, count) of centred rows, by the smaller of the two matrices of products."""
     if part_nD.shape[1] <= len(part_nD):
@@ -118,6 +177,6 @@ def _principal(part_nD: Doubles, count: int) -> Doubles:
     return found / scale
 
 
-def _meta_train(array: Floats, clips: LabelledClips, split: ClassSplit) -> Doubles:
+def _meta_train(array: npt.NDArray[Any], clips: LabelledClips, split: ClassSplit) -> Doubles:
     number = {name: i for i, name in enumerate(clips.classes)}
     return array[np.isin(clips.class_id, [number[name] for name in split.train])].astype(np.float64)

@@ -38,15 +38,21 @@ NETWORKS: frozenset[Learner] = frozenset({"trx", "mann", "blackbox", "maml"})
 #: Learners that see a clip as one vector of all its steps; the others as a sequence of them.
 ON_VECTORS: frozenset[Learner] = frozenset({"proto", "nn", "linear", "maml"})
 
-#: What a learner sees of a clip: (T W,) or (T, W) standardised, or (R,) or (T, R) principal components.
-Kind = Literal["vector", "steps", "few of a vector", "few of each step"]
+#: Learners that take the mean of a clip's steps.
+ON_MEANS: frozenset[Learner] = frozenset({"simpleshot", "cosine", "baseline++"})
+
+#: What a learner sees of a clip: (T W,) or (T, W) standardised, or its discriminants, (R,), (1, R) or (T, R); of
+#: these, networks see principal components.
+Kind = Literal["vector", "mean of steps", "steps", "few of a vector", "few of each step"]
 
 
 def kind_of(learner: Learner) -> Kind:
     """What a learner sees of a clip."""
     if learner in NETWORKS:
         return "few of a vector" if learner in ON_VECTORS else "few of each step"
-    return "vector" if learner in ON_VECTORS else "steps"
+    if learner in ON_VECTORS:
+        return "vector"
+    return "mean of steps" if learner in ON_MEANS else "steps"
 
 
 def needs_training(learner: Learner, config: FewshotConfig) -> bool:
