@@ -112,8 +112,8 @@ bench: install
 # needs an NVIDIA GPU; the tables go on where they were stopped
 cuda: install
 	$(BIN)/python -m pytest -m cuda
-	$(BIN)/python -m benchmarks.cuda_tables
-	$(BIN)/python -m benchmarks.cuda_ablation --work vidkit-cuda
+	$(BIN)/python -m benchmarks.cuda.tables
+	$(BIN)/python -m benchmarks.cuda.ablation --work vidkit-cuda
 
 clean:
 	rm -rf site dist vidkit-labels vidkit-ladder vidkit-verdicts vidkit-cuda vidkit-masks vidkit-meta $(VENV) $(DEMO) $(DEMO)-clips $(DEMO)-clips.part $(DEMO)-runs $(DEMO)-sheet.png $(DEMO)-masks.png

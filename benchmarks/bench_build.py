@@ -27,7 +27,7 @@ from typing import Annotated, Any
 import typer
 
 from benchmarks import common
-from benchmarks.sources import make_sources, media_folder
+from benchmarks.parts.sources import make_sources, media_folder
 
 WORKERS = 2
 

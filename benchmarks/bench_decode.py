@@ -22,8 +22,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks import common, readers
-from benchmarks.sources import FILMED, media_folder
+from benchmarks import common
+from benchmarks.parts import readers
+from benchmarks.parts.sources import FILMED, media_folder
 
 FRAMES, STRIDE = 16, 4
 ENCODES: dict[str, tuple[int, str | None]] = {

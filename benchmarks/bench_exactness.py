@@ -18,7 +18,8 @@ from typing import Annotated, Any
 
 import typer
 
-from benchmarks import common, readers
+from benchmarks import common
+from benchmarks.parts import readers
 
 #: Case in tests/badmedia.py -> what it is.
 FILES: dict[str, str] = {

@@ -34,7 +34,7 @@ import typer
 
 from benchmarks import common
 from benchmarks.bench_build import JOBS, MIX, WORKERS, vidkit_command
-from benchmarks.sources import make_sources
+from benchmarks.parts.sources import make_sources
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,7 +2,7 @@
 
 Every contender gives the same clips: the same frames in time, the same random crop and flip, two worker processes,
 one thread each. Pairs that give the same thing are compared: uint8 batches, which a device normalises, and float32
-batches as the released code makes them (see `benchmarks.originals`). What building the dataset costs is another
+batches as the released code makes them (see `parts.originals`). What building the dataset costs is another
 benchmark. Sources are drawn clips like Kinetics' (340x256, 10 s, 30 frames a second), and filmed ones.
 
     python -m benchmarks.bench_loader            # about ten minutes on two quiet cores
@@ -27,8 +27,9 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from benchmarks import common, originals
-from benchmarks.sources import media_folder
+from benchmarks import common
+from benchmarks.parts import originals
+from benchmarks.parts.sources import media_folder
 
 WORKERS = 2
 BATCH = 8

@@ -25,7 +25,7 @@ import typer
 
 from benchmarks import common
 from benchmarks.bench_build import JOBS, WORKERS, Job, vidkit_command
-from benchmarks.sources import make_sources
+from benchmarks.parts.sources import make_sources
 
 #: Clips of an archive.
 A_PART = 50

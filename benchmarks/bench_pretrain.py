@@ -72,7 +72,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
     Raises:
         SystemExit: it failed.
     """
-    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.pretrain_steps", json.dumps(job)]
+    command = [sys.executable, "-W", "ignore", "-m", "benchmarks.parts.pretrain_steps", json.dumps(job)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(f"{job['contender']} ended with {done.returncode}:\n{done.stderr[-3000:]}")

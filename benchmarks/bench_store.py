@@ -3,7 +3,7 @@ disk and against webdataset's streaming of whole shards.
 
 The store is `moto_server` on this machine, which speaks as S3 does and is written in Python: it is slower than a
 real one, and every upload to it is read back, as it does not compare checksums. So that it is not the server that
-is measured, the same files lie behind nginx, too (see `benchmarks.web`), as a web server and as a store to read
+is measured, the same files lie behind nginx, too (see `parts.web`), as a web server and as a store to read
 from. A relay counts moto's bytes; others make each request 20 ms longer, as a store in the same region does. Both
 sides decode the same 16 frames a clip with two workers, in batches of 8; the streaming side has webdataset's usual
 buffer of 1,000 clips to shuffle. CPU time is that of an epoch's processes together, curl's of webdataset included,
@@ -31,9 +31,9 @@ import typer
 
 from benchmarks import common
 from benchmarks.bench_loader import JOBS, make_source
-from benchmarks.relay import Relay, relay
-from benchmarks.sources import media_folder
-from benchmarks.web import Web, serving
+from benchmarks.parts.relay import Relay, relay
+from benchmarks.parts.sources import media_folder
+from benchmarks.parts.web import Web, serving
 
 WORKERS, BATCH, FRAMES, STRIDE = 2, 8, 16, 4
 BUCKET = "bench"

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import cuda_ablation, cuda_tables
-from benchmarks.cuda_ablation import MASKS, RATIOS, SEEDS, moving_tokens, recipe, wanted
-from benchmarks.cuda_measure import Settings
-from benchmarks.cuda_report import name_of, report, targets
-from benchmarks.cuda_tables import Job, Result, jobs, run_jobs
+from benchmarks.cuda import ablation, tables
+from benchmarks.cuda.ablation import MASKS, RATIOS, SEEDS, moving_tokens, recipe, wanted
+from benchmarks.cuda.measure import Settings
+from benchmarks.cuda.report import name_of, report, targets
+from benchmarks.cuda.tables import Job, Result, jobs, run_jobs
 from tests.benchmarks.test_benchmarks import ROOT, run
 from vidkit.bench.ablate.table1 import read_table1
 from vidkit.data.synth.clips import ClipLook
@@ -116,7 +116,7 @@ def test_targets_are_judged_by_the_rows() -> None:
 
 @pytest.mark.slow
 def test_tables_quick(tmp_path: Path) -> None:
-    found, printed = run("cuda_tables", tmp_path)
+    found, printed = run("cuda.tables", tmp_path)
     rows = found["rows"]
     assert not [key for key, row in rows.items() if "error" in row]
     assert rows[f"ours/{USUAL}/fp32"]["device"] == found["about"]["device"]["name"] == "cpu"
@@ -168,7 +168,7 @@ def test_tokens_of_the_mover_are_those_that_its_disc_touches() -> None:
 
 @pytest.mark.slow
 def test_ablation_quick(tmp_path: Path) -> None:
-    found, printed = run("cuda_ablation", tmp_path / "results")
+    found, printed = run("cuda.ablation", tmp_path / "results")
     assert [one["run"] for one in found["cells"]] == ["adaptive 0.9 seed 0", "random 0.9 seed 0"]
     mover = found["cells"][0]["mover"]
     share = mover["mover_share"]
@@ -181,7 +181,7 @@ def test_ablation_quick(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_an_ablation_goes_on_where_it_was_stopped_even_without_its_weights(tmp_path: Path) -> None:
     words = ("--work", str(tmp_path / "work"), "--slim")
-    program = (sys.executable, "-m", "benchmarks.cuda_ablation")
+    program = (sys.executable, "-m", "benchmarks.cuda.ablation")
     stopped = subprocess.run(
         [*program, "--quick", "--results", str(tmp_path / "x"), *words, "--for-s", "1"],
         cwd=ROOT,
@@ -190,15 +190,15 @@ def test_an_ablation_goes_on_where_it_was_stopped_even_without_its_weights(tmp_p
         check=False,
     )
     assert stopped.returncode == 3, stopped.stderr[-2000:]
-    first, _ = run("cuda_ablation", tmp_path / "one", *words)
+    first, _ = run("cuda.ablation", tmp_path / "one", *words)
     assert not list((tmp_path / "work").rglob("*.pt"))
-    again, _ = run("cuda_ablation", tmp_path / "two", *words)
+    again, _ = run("cuda.ablation", tmp_path / "two", *words)
     assert again["cells"] == first["cells"]
     assert again["table"] == first["table"]
     assert (tmp_path / "work" / "seen" / "masks-0.9.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("main", [cuda_tables.main, cuda_ablation.main], ids=["tables", "ablation"])
+@pytest.mark.parametrize("main", [tables.main, ablation.main], ids=["tables", "ablation"])
 def test_without_a_gpu_they_say_so(main: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(SystemExit, match=r"torch sees no CUDA device\n  -> --quick"):

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import bench_loader, originals
+from benchmarks import bench_loader
+from benchmarks.parts import originals
 from tests.benchmarks.test_benchmarks import run
 from tests.indexclips import indexed_clip, read_index
 from vidkit.data import ClipDataset, ClipLoader

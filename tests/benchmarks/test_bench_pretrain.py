@@ -32,7 +32,7 @@ def test_bench_pretrain(tmp_path: Path) -> None:
 @pytest.mark.parametrize("detached", [True, False], ids=["detached", "released"])
 def test_with_light_recomputation_a_step_needs_no_memory_beyond_the_update(detached: bool) -> None:
     """The whole of ViT-B: activations take up nothing that the gradients will not take up later."""
-    from benchmarks.pretrain_steps import settings
+    from benchmarks.parts.pretrain_steps import settings
     from vidkit.bench.measure.memory import predict_peak
     from vidkit.settings.model import RecomputeConfig, SamplerConfig
 

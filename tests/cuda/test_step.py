@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from benchmarks.cuda_steps import our_step
+from benchmarks.cuda.steps import our_step
 from tests.bench.small import small
 from vidkit.bench.measure.step import TrainStep
 from vidkit.models.adamae import AdaMAE

@@ -1,4 +1,4 @@
-"""How clips get to the GPU, for `cuda_tables`: from shards, from a cache in host memory, from one on the device.
+"""How clips get to the GPU, for `cuda.tables`: from shards, from a cache in host memory, from one on the device.
 
 Two measurements of each: batches alone (`vidkit bench loader`), and a short pre-training of the small ViT at 64
 pixels on generated clips, whose log says what share of a step waited for clips.

@@ -1,4 +1,4 @@
-"""The tables that `cuda_tables` prints of its rows: the paper's Table 1, and the targets with what was found."""
+"""The tables that `cuda.tables` prints of its rows: the paper's Table 1, and the targets with what was found."""
 
 from __future__ import annotations
 

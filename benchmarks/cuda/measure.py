@@ -1,4 +1,4 @@
-"""What `cuda_tables` measures: rates of a card, steps, where their time goes, the largest batch."""
+"""What `cuda.tables` measures: rates of a card, steps, where their time goes, the largest batch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import cuda_steps
+from benchmarks.cuda import steps
 from vidkit.bench.measure.flops import cost
 from vidkit.bench.measure.measure import PROBE_SIZE, matrix_rate, measure
 from vidkit.settings.model import AdaMAEConfig, DecoderConfig, Recompute, RecomputeConfig, ViTConfig, vit_base
@@ -58,19 +58,19 @@ def recomputing(base: AdaMAEConfig, how: Recompute) -> AdaMAEConfig:
     return replace(base, recompute=RecomputeConfig(encoder=how, decoder=how, sampler=how))
 
 
-def maker(function: Callable[..., cuda_steps.Step], *args: Any, **more: Any) -> Callable[[], cuda_steps.Step]:
+def maker(function: Callable[..., steps.Step], *args: Any, **more: Any) -> Callable[[], steps.Step]:
     return lambda: function(*args, **more)
 
 
 def measured(
     settings: Settings,
-    make: Callable[[], cuda_steps.Step],
+    make: Callable[[], steps.Step],
     config: AdaMAEConfig | None = None,
     batch: int | None = None,
 ) -> Callable[[], dict[str, Any]]:
     def run() -> dict[str, Any]:
         clips = batch or settings.batch
-        found = cuda_steps.timed(make, settings.steps, settings.warmup, settings.device)
+        found = steps.timed(make, settings.steps, settings.warmup, settings.device)
         found |= {
             "batch": clips,
             "clips_per_s": clips / found["step_s"],
@@ -91,7 +91,7 @@ def rate(settings: Settings, precision: Precision) -> dict[str, Any]:
 
 def ours(settings: Settings, config: AdaMAEConfig, batch: int, precision: Precision) -> dict[str, Any]:
     """A step of `vidkit.bench.measure.step.TrainStep`: what is predicted is what is measured."""
-    cuda_steps.tidy()
+    steps.tidy()
     device: Any = settings.device
     found = measure(
         config,
@@ -123,10 +123,10 @@ def bandwidth(device: str, size: int) -> dict[str, Any]:
     def median(copy: Callable[[], object]) -> float:
         seconds = []
         for _ in range(8):
-            cuda_steps.wait(device)
+            steps.wait(device)
             started = time.perf_counter()
             copy()
-            cuda_steps.wait(device)
+            steps.wait(device)
             seconds.append(time.perf_counter() - started)
         return statistics.median(seconds[2:])
 
@@ -141,14 +141,14 @@ def profile(settings: Settings, top: int = 25) -> dict[str, Any]:
     from torch.profiler import ProfilerActivity
 
     batch = 2 if settings.quick else 64
-    step = cuda_steps.our_step(settings.base, batch, "bf16", settings.device)
+    step = steps.our_step(settings.base, batch, "bf16", settings.device)
     for _ in range(settings.warmup):
         step()
     cuda = settings.device == "cuda"
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if cuda else [])]
     with torch.profiler.profile(activities=kinds) as seen:
         step()
-        cuda_steps.wait(settings.device)
+        steps.wait(settings.device)
 
     def spent(event: Any) -> float:
         return float(event.self_device_time_total if cuda else event.self_cpu_time_total) / 1e6
@@ -171,11 +171,11 @@ def largest(settings: Settings, config: AdaMAEConfig) -> dict[str, Any]:
 
     def fits(batch: int) -> dict[str, Any] | None:
         try:
-            return measured(settings, maker(cuda_steps.our_step, config, batch, "bf16", "cuda"), config, batch)()
+            return measured(settings, maker(steps.our_step, config, batch, "bf16", "cuda"), config, batch)()
         except torch.OutOfMemoryError:
             return None
         finally:
-            cuda_steps.tidy()
+            steps.tidy()
 
     low, high, best = 0, 64, None
     while (found := fits(high)) is not None:

@@ -1,4 +1,4 @@
-"""Pre-training steps on a device for `cuda_tables`: vidkit's as its training loop takes them, and those of the
+"""Pre-training steps on a device for `cuda.tables`: vidkit's as its training loop takes them, and those of the
 released AdaMAE and VideoMAE models.
 
 A step is forward, backward and AdamW on clips made of noise that lie on the device. Weights are float32; half
@@ -25,7 +25,7 @@ import torch
 from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]
 from torch import Tensor, nn
 
-from benchmarks.pretrain_steps import ADAMW, old_timm, released_model, released_sizes
+from benchmarks.parts.pretrain_steps import ADAMW, old_timm, released_model, released_sizes
 from vidkit.bench.measure.step import HALF
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.losses import patch_targets

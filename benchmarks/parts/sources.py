@@ -12,7 +12,7 @@ FILMED = ("k400_arm_wrestling.mp4", "test.mp4")
 def media_folder() -> Path | None:
     """Where the filmed clips lie: $VIDKIT_TEST_MEDIA, or beside the checkout; None where they are not."""
     given = os.environ.get("VIDKIT_TEST_MEDIA")
-    places = [Path(given)] if given else [Path(__file__).parents[2] / "shared" / "media"]
+    places = [Path(given)] if given else [Path(__file__).parents[3] / "shared" / "media"]
     return next((place for place in places if all((place / name).exists() for name in FILMED)), None)
 
 

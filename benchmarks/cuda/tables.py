@@ -7,8 +7,8 @@ is done; the same command goes on where an earlier one stopped, so that it can b
 The released code is not part of this repository: `--released` names a checkout, or a bare clone, of
 github.com/wgcban/adamae and `--videomae` one of github.com/MCG-NJU/VideoMAE. Without them those rows are left out.
 
-    python -m benchmarks.cuda_tables --released DIR --videomae DIR --for-s 540
-    python -m benchmarks.cuda_tables --quick          # does it work at all; on a CPU as well
+    python -m benchmarks.cuda.tables --released DIR --videomae DIR --for-s 540
+    python -m benchmarks.cuda.tables --quick          # does it work at all; on a CPU as well
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from typing import Annotated, Any
 import torch
 import typer
 
-from benchmarks import common, cuda_steps
-from benchmarks.cuda_data import data_jobs
-from benchmarks.cuda_measure import (
+from benchmarks import common
+from benchmarks.cuda.data import data_jobs
+from benchmarks.cuda.measure import (
     Settings,
     bandwidth,
     largest,
@@ -42,7 +42,8 @@ from benchmarks.cuda_measure import (
     rate,
     recomputing,
 )
-from benchmarks.cuda_report import name_of, report
+from benchmarks.cuda.report import name_of, report
+from benchmarks.cuda.steps import our_step, released_step, tidy, tree, videomae_step
 from vidkit.bench.ablate.table1 import PaperRow, read_table1
 from vidkit.bench.measure import facts
 from vidkit.errors import VidkitError
@@ -101,7 +102,7 @@ def _rivals(settings: Settings, rows: dict[str, PaperRow]) -> Iterator[Job]:
             if adaptive and settings.released is not None:
                 for script in (False, True) if not row.changed else (False,):
                     made = maker(
-                        cuda_steps.released_step,
+                        released_step,
                         settings.released,
                         config,
                         settings.batch,
@@ -112,9 +113,7 @@ def _rivals(settings: Settings, rows: dict[str, PaperRow]) -> Iterator[Job]:
                     key = "released script" if script else "released"
                     yield Job(key=f"{key}/{name}/{precision}", run=measured(settings, made))
             if tube and settings.videomae is not None:
-                made = maker(
-                    cuda_steps.videomae_step, settings.videomae, config, settings.batch, precision, settings.device
-                )
+                made = maker(videomae_step, settings.videomae, config, settings.batch, precision, settings.device)
                 yield Job(key=f"videomae/{name}/{precision}", run=measured(settings, made))
 
 
@@ -130,7 +129,7 @@ def _fast(settings: Settings) -> Iterator[Job]:
         ways["compiled, max-autotune"] = {"compiled": {"mode": "max-autotune-no-cudagraphs"}}
     for batch in (2,) if settings.quick else (64, 16, 128, 256):
         for name, how in ways.items():
-            made = maker(cuda_steps.our_step, settings.base, batch, "bf16", settings.device, **how)
+            made = maker(our_step, settings.base, batch, "bf16", settings.device, **how)
             yield Job(key=f"fast/{name}/{batch}", run=measured(settings, made, settings.base, batch))
 
 
@@ -141,7 +140,7 @@ def _recomputed(settings: Settings) -> Iterator[Job]:
         for batch in (settings.batch,) if settings.quick else (16, 64):
             yield Job(key=f"recompute/{kind}/{batch}", run=partial(ours, settings, config, batch, "bf16"))
         if settings.device == "cuda":
-            made = maker(cuda_steps.our_step, config, settings.batch, "bf16", settings.device, compiled={})
+            made = maker(our_step, config, settings.batch, "bf16", settings.device, compiled={})
             yield Job(key=f"recompute/{kind}, compiled/{settings.batch}", run=measured(settings, made, config))
 
 
@@ -203,7 +202,7 @@ def run_jobs(wanted: Sequence[Job], result: Result, for_s: float) -> bool:
         except (VidkitError, torch.OutOfMemoryError) as error:
             row = {"error": str(error).splitlines()[0]}
         row["took_s"] = round(time.monotonic() - begun, 2)
-        cuda_steps.tidy()
+        tidy()
         result.add(job.key, row)
         shown = {k: row[k] for k in ("clips_per_s", "allocated_bytes", "measured_bytes", "error") if row.get(k)}
         print(f"[{number}/{len(missing)}] {job.key}: {shown or 'done'} ({row['took_s']:.0f} s)", file=sys.stderr)
@@ -239,7 +238,7 @@ def main(
             ("videomae", videomae, "modeling_pretrain.py"),
         ):
             if path is not None:
-                trees[name] = cuda_steps.tree(path, marker, work / name)
+                trees[name] = tree(path, marker, work / name)
             else:
                 print(f"no --{name} folder: its rows are left out", file=sys.stderr)
         settings = Settings(

@@ -9,8 +9,8 @@ pieces of time if need be (`--for-s`; it exits with 3 while cells are left), and
 Beside the table: how often patches of the moving shape are visible, against all others, and what probability the
 sampler gives them. Where the shape is, is known, as the clips are drawn.
 
-    python -m benchmarks.cuda_ablation --work DIR --for-s 540
-    python -m benchmarks.cuda_ablation --quick          # two cells of a tiny model; on a CPU as well
+    python -m benchmarks.cuda.ablation --work DIR --for-s 540
+    python -m benchmarks.cuda.ablation --quick          # two cells of a tiny model; on a CPU as well
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ import torch
 import typer
 
 from benchmarks import common
-from benchmarks.cuda_data import cores, motions
-from benchmarks.cuda_tables import hardware
+from benchmarks.cuda.data import cores, motions
+from benchmarks.cuda.tables import hardware
 from vidkit.bench.ablate.cells import Job, Wanted, fitting, from_grid, plan
 from vidkit.bench.ablate.run import run
 from vidkit.bench.ablate.runner import Ablation

@@ -1,0 +1,1 @@
+"""What is measured on an NVIDIA GPU: `tables` and `ablation` are commands."""
