@@ -81,6 +81,8 @@ def _in_store(path: StorePath) -> StorePath:
     """
     with within_reach(path):
         there = (path / DATASET_JSON).is_file()
+        if not there and path.listed:
+            path.children()  # says so where there is no bucket
     if not there:
         raise ConfigError(f"no dataset in {path}: {DATASET_JSON} is not there", hint="give a dataset's own address")
     return path

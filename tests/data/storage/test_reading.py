@@ -24,7 +24,8 @@ from vidkit.data import ClipBatch, ClipDataset, ClipLoader, collate
 from vidkit.data.dataset import open_dataset
 from vidkit.data.storage import stores
 from vidkit.data.verify.dataset import verify
-from vidkit.errors import DatasetError
+from vidkit.errors import DatasetError, VidkitError
+from vidkit.view.shelf import fill
 
 
 @pytest.fixture(scope="module")
@@ -276,6 +277,8 @@ def test_a_worker_says_it_too(store: Store, at: str) -> None:
 def test_an_address_that_is_wrong_is_one_clear_error(store: Store, address: str, says: str) -> None:
     with pytest.raises(DatasetError, match=says):
         open_dataset(address)
+    with pytest.raises(VidkitError, match=says):
+        fill([address])
 
 
 def test_credentials_that_are_missing_or_refused(store: Store, at: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -217,7 +217,13 @@ def test_every_page_of_a_dataset(page: Any) -> None:
         page.emulate_media(color_scheme="dark")
         assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
         page.set_viewport_size({"width": 375, "height": 800})
+        page.reload()
         assert page.evaluate("document.documentElement.scrollWidth") <= 375, path
+        tab = page.locator(".tabs [aria-current]")
+        if tab.count():
+            box = tab.bounding_box()
+            assert box["x"] >= 0, path
+            assert box["x"] + box["width"] <= 375, path
 
 
 def test_filters_on_a_phone(page: Any) -> None:
