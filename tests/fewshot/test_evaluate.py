@@ -423,12 +423,12 @@ def test_discriminants_find_what_tells_classes_apart(clips: LabelledClips, split
     names = ("proto", "simpleshot", "diagonal", "mann")
     asked = config(*names, reduce=16, steps=120, episodes=100)
     before = {row.learner: row.accuracy for row in fewshot.evaluate(clips, features, split, asked).rows}
-    result = fewshot.evaluate(clips, features, split, replace(asked, discriminant=True))
-    for row in result.rows:
-        assert row.discriminant
-        assert row.accuracy > before[row.learner] + 0.05, row.learner
+    for form in ("clip", "steps"):
+        for row in fewshot.evaluate(clips, features, split, replace(asked, discriminant=form)).rows:
+            assert row.discriminant == form
+            assert row.accuracy > before[row.learner] + 0.05, (form, row.learner)
     with pytest.raises(ConfigError, match="two meta-train classes"):
-        fewshot.evaluate(clips, features, raw(features.flat, split), config("proto", discriminant=True))
+        fewshot.evaluate(clips, features, raw(features.flat, split), config("proto", discriminant="clip"))
 
 
 def test_the_best_state_by_meta_val_stays(clips: LabelledClips, split: ClassSplit) -> None:

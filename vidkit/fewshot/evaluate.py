@@ -179,7 +179,7 @@ def evaluate(
                 predictions_sha256=predictions_sha256(tested.guesses),
                 tune="all" if name in PIXEL_LEARNERS or config.tune == ALL_BLOCKS else config.tune,
                 standardised=standardised and name not in PIXEL_LEARNERS,
-                discriminant=config.discriminant and name not in PIXEL_LEARNERS,
+                discriminant="none" if name in PIXEL_LEARNERS else config.discriminant,
                 **source_of(name, features, encoder, split),
                 **facts,
             )
@@ -237,9 +237,10 @@ def _inputs(
     for kind in {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}:
         maps, table = first, vectors
         time = features.array.shape[1] if "step" in kind else None
-        if config.discriminant:
+        if config.discriminant != "none":
             # the mean over what a clip has shown by each step would count its first steps most
-            seen: Map = discriminator(vectors.numpy(), clips, split, 1 if kind == "mean of steps" else time)
+            whole = config.discriminant == "clip" or kind == "mean of steps"
+            seen: Map = discriminator(vectors.numpy(), clips, split, 1 if time is not None and whole else time)
             maps, table = (*maps, seen), seen(table)
         elif time is not None:
             seen = Steps(time)

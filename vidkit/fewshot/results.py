@@ -21,7 +21,7 @@ from torch import Tensor
 from vidkit.fewshot.episodes import json_rows
 from vidkit.fewshot.episodes.class_split import MetaSplit
 from vidkit.files import write_whole
-from vidkit.settings.fewshot import FewshotConfig
+from vidkit.settings.fewshot import Discriminant, FewshotConfig
 
 INTERVAL = "95 %: mean +- 1.96 s / sqrt(episodes)"
 SEED_INTERVAL = "95 %: mean over seeds +- t s / sqrt(seeds), Student's t with seeds - 1 degrees of freedom"
@@ -71,7 +71,7 @@ class Row:
     """Read-out and layer; None where a learner reads clips itself."""
     standardised: bool
     """False where there are no meta-train classes to take a mean from, and where a learner reads clips itself."""
-    discriminant: bool
+    discriminant: Discriminant
     """Whether learners saw clips along the directions in which meta-train classes differ."""
     training: dict[str, Any]
     """Steps, loss, the state that was kept; empty for learners without weights."""

@@ -26,6 +26,9 @@ Learner = Literal[
 ]
 LEARNERS: tuple[Learner, ...] = get_args(Learner)
 
+Discriminant = Literal["none", "clip", "steps"]
+DISCRIMINANTS: tuple[Discriminant, ...] = get_args(Discriminant)
+
 #: Learners that train a whole network on the support of each test episode. All others learn from features.
 PIXEL_LEARNERS: frozenset[Learner] = frozenset({"finetune", "scratch"})
 
@@ -65,10 +68,11 @@ class FewshotConfig:
     standardise: bool = True
     """Whether each number of a feature is divided by its deviation over meta-train clips; its mean there is taken
     away either way. SimpleShot was published without."""
-    discriminant: bool = False
+    discriminant: Discriminant = "none"
     """Whether clips are seen along the directions in which meta-train classes differ most against their own spread
-    (Fisher's linear discriminants), one fewer than there are meta-train classes. Every learner then profits from
-    the labels of meta-train. A clip as a sequence is what it has shown of these by each of its steps."""
+    (Fisher's linear discriminants), one fewer than there are meta-train classes; every learner then profits from
+    the labels of meta-train. "clip": each learner sees those of the whole clip. "steps": learners that read a clip
+    as a sequence see what it has shown of them by each of its steps."""
     reduce: int = 64
     """Principal components of meta-train that learners with networks see instead of longer features: with few clips
     to learn from, each further input is one more to learn to ignore. Of a clip as a sequence these are those
@@ -134,6 +138,8 @@ class FewshotConfig:
         faults.check(good, "finetune_rates", rates, "numbers above 0, each larger than the one before")
         faults.check(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "above 0, at most 1")
         faults.check(self.instances is None or self.instances >= 2, "instances", self.instances, "at least 2")
+        named = ", ".join(DISCRIMINANTS)
+        faults.check(self.discriminant in DISCRIMINANTS, "discriminant", self.discriminant, f"one of {named}")
         known = bool(self.learners) and set(self.learners) <= set(LEARNERS)
         named = ", ".join(self.learners) or "none"
         faults.check(known, "learner", named, f"some of {', '.join(LEARNERS)}")

@@ -90,7 +90,7 @@ def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[Row, ...
         "proto, tuned from random",
     }
     assert arm["mann, tuned"].found["fewshot"]["checkpoint_sha256"] == hashes["mann"]
-    plain = {name for name, row in arm.items() if not row.found["fewshot"]["discriminant"]}
+    plain = {name for name, row in arm.items() if row.found["fewshot"]["discriminant"] == "none"}
     assert plain == {"mann, components", "proto, components", "finetune", "scratch"}
     pixels = [studies.by_arm(rows, seed)["proto, pixels"].found["fewshot"] for seed in (0, 1)]
     assert pixels[0]["predictions_sha256"] == pixels[1]["predictions_sha256"], "nothing in it depends on the seed"

@@ -144,6 +144,7 @@ META = Spec(
         "mann, pixels": "memory-augmented network on averaged pixels",
         "mann, tuned": "memory-augmented network, and the pre-trained encoder goes on learning with it",
         "mann, tuned from random": "the same from the encoder's initial weights",
+        "mann, by steps": "memory-augmented network on what each clip has shown by each step, pre-trained features",
         "mann, components": "memory-augmented network on principal components, pre-trained features",
         "blackbox": "two stacked LSTMs (the paper's simplified form), pre-trained features",
         "blackbox, random encoder": "the same, encoder with its initial weights",

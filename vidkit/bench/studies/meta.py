@@ -11,9 +11,10 @@ training.
 stage has it; in the others it is frozen. The arms "finetune" and "scratch" train a network in each episode and get
 the first `fewshot.tune_episodes` of the list. `accuracy` is the share of queries; its interval in a row is over
 episodes. Features: mean and deviation over space for each time step of the encoder's output; the same encoder with
-its initial weights; or averaged pixels (`fewshot.inputs.features`). All learners on features see them along the
-directions in which the meta-train classes differ (`fewshot.discriminant`); in "components" arms as they are, and
-networks their principal components.
+its initial weights; or averaged pixels (`fewshot.inputs.features`). All learners on features see them along the directions in which the
+meta-train classes differ (`FewshotConfig.discriminant`): those that compare step by step what a clip has shown by
+each step, the others the whole clip. In "components" arms they are as they come, and networks see their principal
+components.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from vidkit.fewshot.inputs.pixels import load_pixels, meta_splits_needed
 from vidkit.models import checkpoints
 from vidkit.models.adamae import AdaMAE
 from vidkit.models.checkpoints import Checkpoint
-from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, FewshotConfig, Learner
+from vidkit.settings.fewshot import ALL_BLOCKS, PIXEL_LEARNERS, Discriminant, FewshotConfig, Learner
 from vidkit.settings.plain import config_hash, to_plain
 from vidkit.settings.train import FinetuneConfig
 from vidkit.train.inference import choose_device
@@ -71,8 +72,8 @@ class Kind:
     source: Source = "pre-trained"
     tune: int = 0
     """As in `FewshotConfig`."""
-    discriminant: bool = True
-    """Likewise, where the study has it."""
+    discriminant: Discriminant = "clip"
+    """Likewise."""
 
 
 ARMS: dict[str, Kind] = {
@@ -81,7 +82,8 @@ ARMS: dict[str, Kind] = {
     "mann, pixels": Kind("mann", "pixels"),
     "mann, tuned": Kind("mann", tune=ALL_BLOCKS),
     "mann, tuned from random": Kind("mann", "random", ALL_BLOCKS),
-    "mann, components": Kind("mann", discriminant=False),
+    "mann, by steps": Kind("mann", discriminant="steps"),
+    "mann, components": Kind("mann", discriminant="none"),
     "blackbox": Kind("blackbox"),
     "blackbox, random encoder": Kind("blackbox", "random"),
     "blackbox, pixels": Kind("blackbox", "pixels"),
@@ -93,17 +95,17 @@ ARMS: dict[str, Kind] = {
     "proto, pixels": Kind("proto", "pixels"),
     "proto, tuned": Kind("proto", tune=ALL_BLOCKS),
     "proto, tuned from random": Kind("proto", "random", ALL_BLOCKS),
-    "proto, components": Kind("proto", discriminant=False),
+    "proto, components": Kind("proto", discriminant="none"),
     "nn": Kind("nn"),
     "simpleshot": Kind("simpleshot"),
     "simpleshot, random encoder": Kind("simpleshot", "random"),
     "simpleshot, pixels": Kind("simpleshot", "pixels"),
-    "otam": Kind("otam"),
-    "otam, random encoder": Kind("otam", "random"),
-    "otam, pixels": Kind("otam", "pixels"),
-    "trx": Kind("trx"),
-    "trx, random encoder": Kind("trx", "random"),
-    "trx, pixels": Kind("trx", "pixels"),
+    "otam": Kind("otam", discriminant="steps"),
+    "otam, random encoder": Kind("otam", "random", discriminant="steps"),
+    "otam, pixels": Kind("otam", "pixels", discriminant="steps"),
+    "trx": Kind("trx", discriminant="steps"),
+    "trx, random encoder": Kind("trx", "random", discriminant="steps"),
+    "trx, pixels": Kind("trx", "pixels", discriminant="steps"),
     "linear": Kind("linear"),
     "linear, random encoder": Kind("linear", "random"),
     "linear, pixels": Kind("linear", "pixels"),
@@ -237,7 +239,7 @@ def _classifier(work: Work, seed: int, split: ClassSplit) -> FinetuneConfig:
 def _fewshot(work: Work, name: str, seed: int) -> FewshotConfig:
     kind = ARMS[name]
     config = work.settings.fewshot.config(kind.learner, seed, kind.tune)
-    return config if kind.discriminant else replace(config, discriminant=False)
+    return replace(config, discriminant="none" if kind.learner in PIXEL_LEARNERS else kind.discriminant)
 
 
 def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:

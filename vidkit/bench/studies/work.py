@@ -31,7 +31,6 @@ class FewshotSettings:
     episodes: int = 600
     allow_shared_groups: bool = False
     instances: int | None = None
-    discriminant: bool = True
     steps: int = 600
     batch: int = 16
     val_episodes: int = 100

@@ -188,13 +188,14 @@ def run(
         ),
     ] = True,
     discriminant: Annotated[
-        bool,
+        str,
         typer.Option(
-            "--discriminant/--no-discriminant",
-            help="See clips along the directions in which meta-train classes differ (LDA).",
+            help="See clips along the directions in which meta-train classes differ (LDA): none, of the whole "
+            "clip, or by its steps.",
+            metavar="none|clip|steps",
             rich_help_panel=_FEATURES,
         ),
-    ] = False,
+    ] = "none",
     readout: Annotated[
         str,
         typer.Option(
@@ -263,7 +264,7 @@ def run(
         hidden=hidden,
         project=project,
         standardise=standardise,
-        discriminant=discriminant,
+        discriminant=discriminant,  # type: ignore[arg-type]  # likewise
         reduce=reduce,
         tune=ALL_BLOCKS if tune == "all" else int(tune),
         tune_steps=tune_steps,
