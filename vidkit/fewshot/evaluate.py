@@ -27,7 +27,15 @@ from vidkit.fewshot.episodes.lists import EpisodeList
 from vidkit.fewshot.episodes.pool import EpisodePool, EpisodeSettings, UnusableClass, episode_pool
 from vidkit.fewshot.inputs.encoder import Encoder
 from vidkit.fewshot.inputs.features import ClipFeatures
-from vidkit.fewshot.inputs.maps import Map, Steps, discriminator, reducer, standardiser, through
+from vidkit.fewshot.inputs.maps import (
+    Map,
+    Steps,
+    check_discriminants,
+    discriminator,
+    reducer,
+    standardiser,
+    through,
+)
 from vidkit.fewshot.inputs.pixels import ClipPixels
 from vidkit.fewshot.inputs.sources import check_given, source_of
 from vidkit.fewshot.learners.finetune import run_episodes
@@ -211,6 +219,8 @@ def check(
         raise ConfigError(
             "the class split has no meta-test class", field="shares", hint="give meta-test a share of the classes"
         )
+    if config.discriminant != "none":
+        check_discriminants(clips, split)
     test, train, _ = _pools(clips, split, config, config.seeds[0])
     if "mann" in config.learners:
         instances = _instances(clips, split, config)

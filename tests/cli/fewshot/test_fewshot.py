@@ -209,6 +209,17 @@ def test_classes_that_the_encoder_was_trained_on_are_told(
     assert "the encoder learned labels of 4 meta-test classes: they are not unseen" in text
 
 
+def test_directions_in_which_classes_differ(
+    built: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    learners = ["--learner", "proto", "--learner", "otam", "--discriminant", "steps"]
+    code, text, _ = said(monkeypatch, capsys, "--data", built, *EPISODES, *learners, "--json")
+    assert code == 0
+    assert [row["discriminant"] for row in json.loads(text)["rows"]] == ["steps", "steps"]
+    code, text, _ = said(monkeypatch, capsys, "--data", built, *EPISODES, *learners)
+    assert "clips were seen along the directions in which the meta-train classes differ" in text
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -227,6 +238,11 @@ def test_classes_that_the_encoder_was_trained_on_are_told(
         (["--learner", "scratch", "--way", 2, "--shot", 4], r"with 19 clips (4 support, 15 query) each"),
         (["--learner", "scratch", "--way", 2, "--splits", "val"], "no usable clip in split 'val'"),
         (["--learner", "scratch", "--way", 2, "--shares", "0.8,0.2,0"], "the class split has no meta-test class"),
+        (["--discriminant", "lda"], "discriminant is 'lda'; expected one of none, clip, steps"),
+        (
+            ["--way", 2, "--shares", "0,0,1", "--discriminant", "clip"],
+            "discriminants need two meta-train classes with clips, and there are 0",
+        ),
         (["--tune", "2"], "there is no encoder whose blocks could learn"),
         (["--tune", "most"], "--tune is 'most'; expected a number of blocks, or all"),
         (["--tune", "5", "--init", "random", *EPISODES], "tune is 5; the encoder has 4 blocks"),

@@ -136,20 +136,29 @@ def reducer(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) 
 SHRINKAGE = 0.5
 
 
+def check_discriminants(clips: LabelledClips, split: ClassSplit) -> None:
+    """
+    Raises:
+        ConfigError: fewer than two meta-train classes have clips.
+    """
+    count = len(np.unique(_meta_train(clips.class_id, clips, split)))
+    if count < 2:
+        raise ConfigError(
+            f"discriminants need two meta-train classes with clips, and there are {count}",
+            field="discriminant",
+            hint="give meta-train a share of the classes, or leave out --discriminant",
+        )
+
+
 def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit, steps: int | None = None) -> Discriminate:
     """Of standardised features (n, D), to at most one number fewer than there are meta-train classes.
 
     Raises:
-        ConfigError: fewer than two meta-train classes have clips.
+        ConfigError: as `check_discriminants`.
     """
+    check_discriminants(clips, split)
     part, number = _meta_train(array, clips, split), _meta_train(clips.class_id, clips, split)
     names, place, counts = np.unique(number, return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        raise ConfigError(
-            f"discriminants need two meta-train classes with clips, and there are {len(names)}",
-            field="discriminant",
-            hint="give meta-train a share of the classes, or leave out --discriminant",
-        )
     means = np.stack([part[place == i].mean(axis=0) for i in range(len(names))])
     within = part - means[place]
     covariance = within.T @ within / len(part)
