@@ -177,7 +177,8 @@ BOTH: dict[str, tuple[ModelConfig, int]] = {
 }
 
 
-@pytest.mark.parametrize("name", ["adamae", pytest.param("classifier", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BOTH)
 def test_predicted_is_near_measured_on_the_cpu(name: str) -> None:
     """Within 10 %: what a process holds has its kernels' buffers and the allocator's pages on top."""
     config, batch = BOTH[name]
