@@ -100,9 +100,9 @@ masks: install
 		--set pretrain.model.encoder.frames=4 --set pretrain.model.encoder.patch=8 \
 		--set pretrain.optim.epochs=12 --set finetune.optim.epochs=12
 
-# MANN, blackbox, MAML, prototypes, fine-tuning and others on unseen classes, 3 seeds; 40 minutes on one core
+# MANN, blackbox, MAML, TRX, prototypes and others on unseen classes, 5 paired seeds; an hour and a half on one core
 meta: install
-	$(BIN)/vidkit ablate --preset meta --out vidkit-meta --resume
+	$(BIN)/vidkit ablate --preset meta --seed 0 --seed 1 --seed 2 --seed 3 --seed 4 --out vidkit-meta --resume
 
 bench: install
 	$(BIN)/python -m benchmarks.bench_build

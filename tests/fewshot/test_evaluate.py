@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-import scipy.linalg
 import torch
 from scipy.stats import t as student
 
@@ -34,7 +33,6 @@ from vidkit.fewshot.episodes.draw import (
 )
 from vidkit.fewshot.episodes.lists import read_episodes, write_episodes
 from vidkit.fewshot.inputs.features import ClipFeatures
-from vidkit.fewshot.inputs.maps import SHRINKAGE, discriminator, reducer, standardiser
 from vidkit.fewshot.learners.maml import Head, MamlLearner
 from vidkit.fewshot.learners.plain import Ridge
 from vidkit.fewshot.learners.recurrent import classify_late
@@ -364,71 +362,6 @@ def test_a_published_list_gives_the_same_row(clips: LabelledClips, split: ClassS
     # the same episodes for each seed: only what was trained differs
     assert theirs.rows[2].predictions_sha256 == theirs.rows[0].predictions_sha256
     assert theirs.rows[3].predictions_sha256 != theirs.rows[1].predictions_sha256
-
-
-def test_standardised_by_meta_train_alone(clips: LabelledClips, split: ClassSplit) -> None:
-    array = (random(clips, 5).flat * [1, 10, 100, 0, 1] + [0, 5, 9, 7, 0]).astype(np.float32)
-    inside = np.isin([clips.classes[i] for i in clips.class_id], split.train)
-    array[~inside, 4] += 50
-    standard = standardiser(array, clips, split)
-    assert standard is not None
-    found = standard(torch.from_numpy(array)).numpy()
-    np.testing.assert_allclose(found[inside].mean(axis=0), 0, atol=1e-5)
-    np.testing.assert_allclose(found[inside].std(axis=0), [1, 1, 1, 0, 1], atol=1e-5)
-    assert found[~inside, 4].mean() > 40
-    reduced = reducer(found, clips, split, 3)(torch.from_numpy(found)).numpy()
-    assert reduced.shape == (len(clips), 3)
-    assert np.square(reduced[inside]).mean() == pytest.approx(1)
-    part = found[inside].astype(float) - found[inside].astype(float).mean(axis=0)
-    _, _, vectors = np.linalg.svd(part, full_matrices=False)
-    expected = part @ vectors[:3].T
-    expected /= np.sqrt(np.square(expected).mean())
-    np.testing.assert_allclose(np.abs(reduced[inside]), np.abs(expected), atol=1e-3)
-
-
-def test_discriminants_solve_the_generalised_eigenproblem(clips: LabelledClips, split: ClassSplit) -> None:
-    """Of scatter between and within classes; and by steps they end at those of the clip."""
-    rng = np.random.default_rng(3)
-    array = (random(clips, 12).flat * rng.uniform(0.2, 3, 12)).astype(np.float32)
-    array[:, :6] += rng.standard_normal((len(clips.classes), 6))[clips.class_id] * rng.uniform(0.1, 1, 6)
-    found = discriminator(array, clips, split)(torch.from_numpy(array)).numpy()
-    assert found.shape == (len(clips), 12)
-    within = between = np.zeros((12, 12))
-    inside = np.isin([clips.classes[i] for i in clips.class_id], split.train)
-    centre = array[inside].astype(float).mean(axis=0)
-    for number in set(clips.class_id[inside].tolist()):
-        part = array[clips.class_id == number].astype(float)
-        mean = part.mean(axis=0)
-        between = between + len(part) * np.outer(mean - centre, mean - centre) / inside.sum()
-        within = within + (part - mean).T @ (part - mean) / inside.sum()
-    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / 12 * np.eye(12)
-    expected = array @ scipy.linalg.eigh(between, within)[1][:, ::-1]
-    np.testing.assert_allclose(found, np.sign((found * expected).sum(axis=0)) * expected, atol=2e-3)
-    by_steps = discriminator(array, clips, split, 4)(torch.from_numpy(array)).numpy()
-    assert by_steps.shape == (len(clips), 4, 12)
-    np.testing.assert_allclose(by_steps[:, -1], found, atol=1e-4)
-    cut = array.copy()
-    cut[:, 6:] = 0  # the first two steps of three numbers
-    np.testing.assert_allclose(
-        by_steps[:, 1], discriminator(array, clips, split)(torch.from_numpy(cut)).numpy(), atol=1e-4
-    )
-
-
-def test_discriminants_find_what_tells_classes_apart(clips: LabelledClips, split: ClassSplit) -> None:
-    """A class is a shift of a few numbers among many that say nothing."""
-    rng = np.random.default_rng(5)
-    array = rng.standard_normal((len(clips), 2, 150)).astype(np.float32)
-    array[:, :, :8] += 1.5 * rng.standard_normal((len(clips.classes), 1, 8))[clips.class_id]
-    features = ClipFeatures(array=array, name="made")
-    names = ("proto", "simpleshot", "diagonal", "mann")
-    asked = config(*names, reduce=16, steps=120, episodes=100)
-    before = {row.learner: row.accuracy for row in fewshot.evaluate(clips, features, split, asked).rows}
-    for form in ("clip", "steps"):
-        for row in fewshot.evaluate(clips, features, split, replace(asked, discriminant=form)).rows:
-            assert row.discriminant == form
-            assert row.accuracy > before[row.learner] + 0.05, (form, row.learner)
-    with pytest.raises(ConfigError, match="two meta-train classes"):
-        fewshot.evaluate(clips, features, raw(features.flat, split), config("proto", discriminant="clip"))
 
 
 def test_the_best_state_by_meta_val_stays(clips: LabelledClips, split: ClassSplit) -> None:
