@@ -327,6 +327,10 @@ def pool(nodes: Nodes, monkeypatch: pytest.MonkeyPatch) -> Iterator[RayPool]:
         yield made
 
 
+def nap(seconds: float) -> None:
+    time.sleep(seconds)
+
+
 def fails_at_first(folder: str, times: int, number: int) -> int:
     begun = len(list(Path(folder).iterdir()))
     Path(folder, str(begun)).touch()
@@ -473,6 +477,18 @@ def test_a_cluster_that_never_starts_is_an_error_that_says_what_to_do(monkeypatc
     assert begun == ["local"] * cluster.STARTS
     assert "--ray-address" in str(caught.value)
     assert "timed out during startup" in str(caught.value)
+
+
+def test_ray_is_handed_what_there_is_room_for(pool: RayPool) -> None:
+    """And more for ten seconds of each minute, as clusters grow by what waits."""
+    assert [cluster.window(8, seconds) for seconds in (0, 49, 51, 59, 61, 115)] == [8, 8, 18, 18, 8, 18]
+    assert cluster.window(0, 0) == 2
+    futures = [pool.submit(nap, 0.3) for _ in range(12)]
+    most = 0
+    while not all(future.done() for future in futures):
+        most = max(most, len(pool._flying))
+        time.sleep(0.01)
+    assert most == pool.look().at_once
 
 
 def test_a_function_that_no_cluster_takes_is_an_error_of_its_own(pool: RayPool) -> None:

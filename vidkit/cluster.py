@@ -1,7 +1,7 @@
 """Plain functions as tasks of a Ray cluster, behind the interface of `concurrent.futures`.
 
-A pool hands Ray a window of tasks, as many as keep every node busy, so that a million of them cost the driver no
-more than a line each. Who does not ask for a cluster does not import ray.
+A pool hands Ray a window of tasks, as many as it has room for, so that a million of them cost the driver no more
+than a line each. Who does not ask for a cluster does not import ray.
 """
 
 from __future__ import annotations
@@ -45,6 +45,11 @@ STARTS = 4
 _CONNECT_S = 10.0
 _TICK_S = 0.5
 _LOOK_S = 2.0  # between looks at the nodes
+
+#: For the last seconds of so many, more tasks are handed to Ray than it has room for: what waits is what a cluster
+#: that grows by need goes by. Not always, since two of Ray's processes take 3 % of a processor each for as long as
+#: something waits, and the driver a little.
+_MORE_EVERY_S, _MORE_S = 60.0, 10.0
 
 
 def check_executor(name: str, ray_address: str | None) -> None:
@@ -263,6 +268,7 @@ class RayPool(Executor):
         import ray
 
         nodes, looked, ticked = Nodes(alive=0, at_once=0), 0.0, 0.0
+        began = time.monotonic()
         while not self._stopping:
             if not (self._queue or self._flying or self._later):
                 if self._closing:
@@ -278,7 +284,7 @@ class RayPool(Executor):
             if now - ticked > _TICK_S:
                 ticked = now
                 self._on_tick()
-            self._fill(2 * nodes.at_once + 2)
+            self._fill(window(nodes.at_once, now - began))
             if not self._flying:
                 time.sleep(_TICK_S / 10)
                 continue
@@ -365,6 +371,12 @@ class RayPool(Executor):
         for item in (*self._queue, *(item for _, item in self._later)):
             if item.tries or item.future.set_running_or_notify_cancel():
                 item.future.set_exception(error or TaskStopped())
+
+
+def window(at_once: int, seconds: float) -> int:
+    """How many tasks to have in Ray's hands, so many seconds after the first, where `at_once` fit."""
+    more = seconds % _MORE_EVERY_S >= _MORE_EVERY_S - _MORE_S
+    return 2 * at_once + 2 if more or not at_once else at_once
 
 
 _RESOURCE = {"num_cpus": "CPU", "num_gpus": "GPU"}
