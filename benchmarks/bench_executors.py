@@ -7,7 +7,8 @@ must come to the same bytes.
 Then what the driver of a cluster costs: plans of many shards that hold one empty file each, so that nearly all the
 time is the driver's and the disk's.
 
-    python -m benchmarks.bench_executors --before 0d53b06    # ten minutes on two idle cores
+    python -m benchmarks.bench_executors --before 0d53b06    # five minutes on two idle cores
+    python -m benchmarks.bench_executors --times 3           # three times the clips: ten minutes
     python -m benchmarks.bench_executors --part driver --shards 1000 --shards 2000 --shards 4000
     python -m benchmarks.bench_executors --part cells        # two cells of an ablation, at a time and in turn
     python -m benchmarks.bench_executors --quick             # does it work at all
@@ -387,7 +388,7 @@ def main(
     mixes = {key: compared(found, key) for key in ("seconds", "cpu_s")}
     print(report_mix(mixes))
     result = {"workers": WORKERS, "before": before, "ray": _ray_version(), "sources": found, "mix": mixes}
-    common.write_result("executors", result, results)
+    common.write_result("executors" if times == 1 else f"executors-{times}x", result, results)
 
 
 def _ray_version() -> str:
