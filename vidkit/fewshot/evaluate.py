@@ -2,9 +2,9 @@
 
 All learners get the same test episodes. Those that learn from features see the same ones, standardised by the mean
 and the deviation of each number over the meta-train clips, or along the directions in which meta-train classes
-differ (`discriminant`); networks see principal components. With `tune` the
-encoder goes on learning with a learner, and has an encoder of its own from then on. "finetune" and "scratch" read
-clips instead, train a network for each episode, and get the first `tune_episodes` of the test episodes.
+differ (`discriminant`); networks see principal components. With `tune` the encoder goes on learning with a learner,
+and has an encoder of its own from then on. "finetune" and "scratch" read clips instead, train a network for each
+episode, and get the first `tune_episodes` of the test episodes.
 
 Shapes: n clips, D width, E episodes, Q queries of an episode, T steps.
 """

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 #: The generated clips for few-shot learning, which needs many classes. A class is a motion and nothing else.
 FEWSHOT_CLIPS: dict[str, Any] = {"level": 2, "classes": 30, "clips": 3000}
 
-#: How long their encoder is pre-trained: after half of it, few-shot learners tell little apart.
+#: How long their encoder is pre-trained: about as many steps as help in `make label-fraction`.
 FEWSHOT_EPOCHS = 60
 
 #: Few-shot settings for generated clips and the small network that learns them on a CPU; with --data, the defaults.
