@@ -26,7 +26,7 @@ demo: install $(DEMO)-clips
 	$(BIN)/vidkit evaluate --data $(DEMO) --checkpoint $(DEMO)-runs/finetune/checkpoints/best.pt --split test \
 		--out $(DEMO)-runs/test.parquet
 	$(BIN)/vidkit masks --data $(DEMO) --checkpoint $(DEMO)-runs/pretrain/checkpoints/last.pt --out $(DEMO)-masks.png
-	$(BIN)/vidkit fewshot --data $(DEMO) --init $(DEMO)-runs/pretrain/checkpoints/last.pt --shares 0.5,0,0.5 \
+	$(BIN)/vidkit fewshot --data $(DEMO) --init $(DEMO)-runs/pretrain/checkpoints/last.pt --shares 50/0/50 \
 		--way 5 --shot 5 --query 5 --learner linear --learner proto --learner simpleshot --learner otam
 	@echo
 	@echo "Look at it:  $(BIN)/vidkit view $(DEMO) $(DEMO)-runs"

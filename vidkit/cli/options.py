@@ -7,8 +7,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vidkit.errors import ConfigError
+
 if TYPE_CHECKING:
     from vidkit.data.storage.places import Place
+
+
+def parts_of(shares: str, example: str) -> tuple[float, ...]:
+    """Three parts of a whole: as they are with commas, of any sum with strokes.
+
+    >>> parts_of("0.6,0.05,0.35", ""), parts_of("60/5/35", ""), parts_of("2/1/1", "")
+    ((0.6, 0.05, 0.35), (0.6, 0.05, 0.35), (0.5, 0.25, 0.25))
+
+    Raises:
+        ConfigError: something else.
+    """
+    try:
+        numbers = [float(text) for text in shares.split("/" if "/" in shares else ",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3 or ("/" in shares and not sum(numbers) > 0):
+        raise ConfigError(f"--shares {shares!r} is not three numbers", hint=f"for example --shares {example}")
+    return tuple(number / sum(numbers) for number in numbers) if "/" in shares else tuple(numbers)
 
 
 def as_place(text: str) -> Place:
@@ -133,8 +153,8 @@ SplitSeed = Annotated[int, typer.Option(help="Of the choice of classes.", min=0,
 Shares = Annotated[
     str | None,
     typer.Option(
-        metavar="A,B,C",
-        help="Of classes for training, validation, test.",
+        metavar="A/B/C",
+        help="Of classes for training, validation, test, such as 64/16/20.",
         show_default=False,
         rich_help_panel=_CLASSES,
     ),

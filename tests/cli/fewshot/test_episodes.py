@@ -117,6 +117,7 @@ def test_a_class_split_comes_from_a_file_or_a_list(
         ({"meta_split": "tset"}, "meta-split is 'tset'; expected one of train, val, test"),
         ({"meta_split": "val", "shares": "0.5,0,0.5"}, "in meta-val of 'few' 0 of 0 qualify"),
         ({"shares": "a,b"}, r"--shares 'a,b' is not three numbers\n  -> for example --shares"),
+        ({"shares": "0/0/0"}, r"--shares '0/0/0' is not three numbers"),
         ({"shares": "1,1,1"}, r"shares is \(1.0, 1.0, 1.0\); expected three numbers"),
         ({"splits": "train,dev"}, "splits are train, dev; expected some of train, val, test"),
         ({"way": 1, "seed": -1}, "way is 1; .* seed is -1"),

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from vidkit.cli.options import Json
+from vidkit.cli.options import Json, parts_of
 from vidkit.cli.output import cores, print_json, told
 from vidkit.errors import ConfigError
 
@@ -94,7 +94,7 @@ def run(
         "size": None if size is None else _pixels(size),
         "fps": fps,
         "level": level,
-        "shares": None if shares is None else _parts(shares),
+        "shares": None if shares is None else parts_of(shares, "60/5/35"),
         "missing": missing,
         "broken": broken,
         "extra": extra,
@@ -133,15 +133,3 @@ def _pixels(size: str) -> tuple[int, int]:
     if not match:
         raise ConfigError(f"--size {size!r} is not WIDTHxHEIGHT", hint="for example --size 340x256, or --size 64")
     return int(match[1]), int(match[2] or match[1])
-
-
-def _parts(shares: str) -> tuple[float, ...]:
-    """
-    >>> _parts("60/5/35"), _parts("2/1/1")
-    ((0.6, 0.05, 0.35), (0.5, 0.25, 0.25))
-    """
-    match = re.fullmatch(r"(\d+)/(\d+)/(\d+)", shares)
-    numbers = [int(part) for part in match.groups()] if match else []
-    if not numbers or min(numbers) < 1:
-        raise ConfigError(f"--shares {shares!r} is not TRAIN/VAL/TEST", hint="for example --shares 60/5/35")
-    return tuple(number / sum(numbers) for number in numbers)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from vidkit.cli.options import parts_of
 from vidkit.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -168,10 +169,5 @@ def class_split_of(clips: LabelledClips, seed: int, shares: str | None, file: Pa
                 "--class-split and --shares exclude each other", hint="leave one out: the file has its own shares"
             )
         return read_class_split(file, clips)
-    try:
-        numbers = SHARES if shares is None else tuple(float(text) for text in shares.split(","))
-    except ValueError:
-        raise ConfigError(
-            f"--shares {shares!r} is not three numbers", hint="for example --shares 0.64,0.16,0.2"
-        ) from None
+    numbers = SHARES if shares is None else parts_of(shares, "64/16/20")
     return split_classes(clips, seed=seed, shares=numbers)
