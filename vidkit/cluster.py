@@ -374,7 +374,7 @@ class RayPool(Executor):
 
 
 def window(at_once: int, seconds: float) -> int:
-    """How many tasks to have in Ray's hands, so many seconds after the first, where `at_once` fit."""
+    """How many tasks to have in Ray's hands, so many seconds after the pool began, where `at_once` fit."""
     more = seconds % _MORE_EVERY_S >= _MORE_EVERY_S - _MORE_S
     return 2 * at_once + 2 if more or not at_once else at_once
 

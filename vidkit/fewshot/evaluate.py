@@ -219,9 +219,9 @@ def check(
         raise ConfigError(
             "the class split has no meta-test class", field="shares", hint="give meta-test a share of the classes"
         )
-    if config.discriminant != "none":
-        check_discriminants(clips, split)
     test, train, _ = _pools(clips, split, config, config.seeds[0])
+    if config.discriminant != "none" and not PIXEL_LEARNERS.issuperset(config.learners):
+        check_discriminants(clips, split)
     if "mann" in config.learners:
         instances = _instances(clips, split, config)
         for pool in (test, train):
@@ -243,14 +243,15 @@ def _inputs(
     standard = standardiser(features.flat, clips, split, scale=config.standardise)
     first: tuple[Map, ...] = () if standard is None else (standard,)
     vectors = through(first, torch.from_numpy(features.flat))
+    fisher = None if config.discriminant == "none" else discriminator(vectors.numpy(), clips, split)
     found: dict[Kind, _Inputs] = {}
     for kind in {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}:
         maps, table = first, vectors
         time = features.array.shape[1] if "step" in kind else None
-        if config.discriminant != "none":
+        if fisher is not None:
             # the mean over what a clip has shown by each step would count its first steps most
             whole = config.discriminant == "clip" or kind == "mean of steps"
-            seen: Map = discriminator(vectors.numpy(), clips, split, 1 if time is not None and whole else time)
+            seen: Map = replace(fisher, steps=1 if time is not None and whole else time)
             maps, table = (*maps, seen), seen(table)
         elif time is not None:
             seen = Steps(time)

@@ -70,9 +70,9 @@ class FewshotConfig:
     away either way. SimpleShot was published without."""
     discriminant: Discriminant = "none"
     """Whether clips are seen along the directions in which meta-train classes differ most against their own spread
-    (Fisher's linear discriminants), one fewer than there are meta-train classes; every learner then profits from
-    the labels of meta-train. "clip": each learner sees those of the whole clip. "steps": learners that read a clip
-    as a sequence see what it has shown of them by each of its steps."""
+    (Fisher's linear discriminants), at most one fewer than there are meta-train classes; every learner then profits
+    from the labels of meta-train. "clip": each learner sees those of the whole clip. "steps": learners that compare
+    or read its steps see what it has shown of them by each; those that take a mean of the steps, the whole clip."""
     reduce: int = 64
     """Principal components of meta-train that learners with networks see instead of longer features: with few clips
     to learn from, each further input is one more to learn to ignore. Of a clip as a sequence these are those
@@ -140,6 +140,8 @@ class FewshotConfig:
         faults.check(self.instances is None or self.instances >= 2, "instances", self.instances, "at least 2")
         named = ", ".join(DISCRIMINANTS)
         faults.check(self.discriminant in DISCRIMINANTS, "discriminant", self.discriminant, f"one of {named}")
+        whole = self.discriminant == "clip" and "trx" in self.learners
+        faults.check(not whole, "discriminant", self.discriminant, "steps with trx, which compares pairs of steps")
         known = bool(self.learners) and set(self.learners) <= set(LEARNERS)
         named = ", ".join(self.learners) or "none"
         faults.check(known, "learner", named, f"some of {', '.join(LEARNERS)}")

@@ -239,8 +239,9 @@ def test_directions_in_which_classes_differ(
         (["--learner", "scratch", "--way", 2, "--splits", "val"], "no usable clip in split 'val'"),
         (["--learner", "scratch", "--way", 2, "--shares", "0.8,0.2,0"], "the class split has no meta-test class"),
         (["--discriminant", "lda"], "discriminant is 'lda'; expected one of none, clip, steps"),
+        (["--discriminant", "clip", "--learner", "trx"], "discriminant is 'clip'; expected steps with trx"),
         (
-            ["--way", 2, "--shares", "0,0,1", "--discriminant", "clip"],
+            ["--way", 2, "--query", 1, "--shares", "0,0,1", "--discriminant", "clip"],
             "discriminants need two meta-train classes with clips, and there are 0",
         ),
         (["--tune", "2"], "there is no encoder whose blocks could learn"),

@@ -12,7 +12,7 @@ import scipy.linalg
 import torch
 
 from tests.fewshot.episodes.made import alone, write
-from vidkit.errors import ConfigError
+from vidkit.errors import ConfigError, VidkitError
 from vidkit.fewshot import evaluate as fewshot
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
 from vidkit.fewshot.episodes.labelled import LabelledClips, open_labelled
@@ -20,20 +20,7 @@ from vidkit.fewshot.inputs.features import ClipFeatures
 from vidkit.fewshot.inputs.maps import SHRINKAGE, discriminator, reducer, standardiser
 from vidkit.settings.fewshot import FewshotConfig
 
-HOW: dict[str, Any] = {
-    "way": 2,
-    "query": 3,
-    "episodes": 100,
-    "reduce": 16,
-    "steps": 120,
-    "hidden": 32,
-    "slots": 16,
-    "width": 16,
-    "reads": 1,
-    "instances": 4,
-    "learning_rate": 0.01,
-    "val_episodes": 30,
-}
+HOW: dict[str, Any] = {"way": 2, "query": 3, "episodes": 100}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +77,8 @@ def test_discriminants_solve_the_generalised_eigenproblem(clips: LabelledClips, 
     within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / 12 * np.eye(12)
     expected = array @ scipy.linalg.eigh(between, within)[1][:, ::-1]
     np.testing.assert_allclose(found, np.sign((found * expected).sum(axis=0)) * expected, atol=2e-3)
+    vectors = discriminator(array, clips, split).vectors
+    assert (vectors[np.abs(vectors).argmax(axis=0), np.arange(12)] > 0).all(), "libraries differ in signs"
     by_steps = discriminator(array, clips, split, 4)(torch.from_numpy(array)).numpy()
     assert by_steps.shape == (len(clips), 4, 12)
     np.testing.assert_allclose(by_steps[:, -1], found, atol=1e-4)
@@ -106,12 +95,39 @@ def test_discriminants_find_what_tells_classes_apart(clips: LabelledClips, split
     array = rng.standard_normal((len(clips), 2, 150)).astype(np.float32)
     array[:, :, :8] += 1.5 * rng.standard_normal((len(clips.classes), 1, 8))[clips.class_id]
     features = ClipFeatures(array=array, name="made")
-    names = ("proto", "simpleshot", "diagonal", "mann")
+    names = ("proto", "simpleshot", "diagonal")
     asked = FewshotConfig(**HOW, learners=names)
     before = {row.learner: row.accuracy for row in fewshot.evaluate(clips, features, split, asked).rows}
+    assert discriminator(features.flat, clips, split).vectors.shape == (300, 41), "one fewer than classes"
+    guesses: dict[str, dict[str, str]] = {}
     for form in ("clip", "steps"):
         for row in fewshot.evaluate(clips, features, split, replace(asked, discriminant=form)).rows:
             assert row.discriminant == form
+            guesses.setdefault(row.learner, {})[form] = row.predictions_sha256
             assert row.accuracy > before[row.learner] + 0.05, (form, row.learner)
+    same = {name for name, found in guesses.items() if found["clip"] == found["steps"]}
+    assert same == {"proto", "simpleshot"}, "those that do not look at steps"
     with pytest.raises(ConfigError, match="two meta-train classes"):
-        fewshot.evaluate(clips, features, replace(split, train=()), FewshotConfig(discriminant="clip"))
+        fewshot.evaluate(clips, features, replace(split, train=()), FewshotConfig(**HOW, discriminant="clip"))
+
+
+def test_more_numbers_than_clips(clips: LabelledClips, split: ClassSplit) -> None:
+    """Then the clips' own span is looked at alone, and nothing is lost by it."""
+    few = replace(split, train=split.train[:6])  # of 48 clips
+    array = random(clips, 70)
+    array[:, :6] += 2 * np.random.default_rng(2).standard_normal((len(clips.classes), 6))[clips.class_id]
+    found = discriminator(array, clips, few).vectors
+    inside = np.isin([clips.classes[i] for i in clips.class_id], few.train)
+    part, number = array[inside].astype(float), clips.class_id[inside]
+    means = np.stack([part[number == i].mean(axis=0) for i in number])
+    within, between = (np.cov(x.T, bias=True) for x in (part - means, means))
+    within = (1 - SHRINKAGE) * within + SHRINKAGE * np.trace(within) / 70 * np.eye(70)
+    expected = scipy.linalg.eigh(between, within)[1][:, ::-1][:, :5]
+    np.testing.assert_allclose(found, np.sign((found * expected).sum(axis=0)) * expected, atol=1e-6)
+
+
+def test_a_class_split_of_another_dataset(clips: LabelledClips, split: ClassSplit) -> None:
+    other = replace(split, train=("somewhere else", *split.train))
+    features = ClipFeatures(array=random(clips, 5)[:, None], name="made")
+    with pytest.raises(VidkitError, match="somewhere else"):
+        fewshot.evaluate(clips, features, other, FewshotConfig(way=2, query=3, discriminant="clip"))

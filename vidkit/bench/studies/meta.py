@@ -12,7 +12,7 @@ stage has it; in the others it is frozen. The arms "finetune" and "scratch" trai
 the first `fewshot.tune_episodes` of the list. `accuracy` is the share of queries; its interval in a row is over
 episodes. Features: mean and deviation over space for each time step of the encoder's output; the same encoder with
 its initial weights; or averaged pixels (`fewshot.inputs.features`). All learners on features see them along the
-directions in which the meta-train classes differ (`FewshotConfig.discriminant`): those that compare step by step
+directions in which the meta-train classes differ (`FewshotConfig.discriminant`): OTAM, TRX and "mann, by steps"
 what a clip has shown by each step, the others the whole clip. In "components" arms they are as they come, and
 networks see their principal components.
 """

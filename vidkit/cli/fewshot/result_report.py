@@ -63,7 +63,7 @@ def render(result: Result, features: ClipFeatures | None, out: Path | None) -> N
     if features is not None and not all(row.standardised for row in rows if "rates" not in row.training):
         why = "no meta-train clips: features" if result.config.standardise else "features are centred; they"
         screen.print(f"{why} are not standardised")
-    if result.config.discriminant != "none":
+    if any(row.discriminant != "none" for row in rows):
         screen.print("clips were seen along the directions in which the meta-train classes differ")
     if out is not None:
         screen.print(f"wrote {escape(str(out))}")

@@ -68,7 +68,7 @@ class Reduce:
 @dataclass(frozen=True, slots=True, eq=False)
 class Discriminate:
     """Scores on the directions in which meta-train classes differ most, against how much clips of one class do:
-    Fisher's linear discriminants (Rao 1948). Within a class, scores have about unit variance.
+    Fisher's linear discriminants (Rao 1948). Within a class, scores have unit variance by the shrunk covariance.
     """
 
     vectors: Doubles
@@ -124,9 +124,7 @@ def reducer(array: Floats, clips: LabelledClips, split: ClassSplit, width: int) 
     """
     part = _meta_train(array, clips, split).reshape(-1, array.shape[-1])
     mean = part.mean(axis=0)
-    chosen = _principal(part - mean, min(width, len(part)))
-    # either sign is right; one that does not depend on the library
-    chosen = chosen * np.sign(chosen[np.abs(chosen).argmax(axis=0), np.arange(chosen.shape[1])])
+    chosen = _signed(_principal(part - mean, min(width, len(part))))
     scale = float(np.sqrt(np.square((part - mean) @ chosen).mean()))
     return Reduce(mean, np.ascontiguousarray(chosen), max(scale, 1e-12))
 
@@ -158,20 +156,35 @@ def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit, steps:
     """
     check_discriminants(clips, split)
     part, number = _meta_train(array, clips, split), _meta_train(clips.class_id, clips, split)
+    part -= part.mean(axis=0)
+    basis: Doubles | None = None
+    numbers = part.shape[1]
+    if numbers > len(part):  # all there is lies within the span of the clips
+        basis = _principal(part, len(part))
+        basis = basis[:, np.linalg.norm(basis, axis=0) > 0.5]
+        part = part @ basis
     names, place, counts = np.unique(number, return_inverse=True, return_counts=True)
     means = np.stack([part[place == i].mean(axis=0) for i in range(len(names))])
     within = part - means[place]
     covariance = within.T @ within / len(part)
-    even = np.trace(covariance) / len(covariance)
-    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * max(even, 1e-12) * np.eye(len(covariance))
+    even = max(float(np.trace(covariance)) / numbers, 1e-12)
+    covariance = (1 - SHRINKAGE) * covariance + SHRINKAGE * even * np.eye(len(covariance))
     variances, vectors = np.linalg.eigh(covariance)
     whiten = vectors / np.sqrt(variances)
-    between = np.sqrt(counts / len(part))[:, None] * (means - part.mean(axis=0)) @ whiten
+    between = np.sqrt(counts / len(part))[:, None] * means @ whiten
     _, spread, directions = np.linalg.svd(between, full_matrices=False)
-    found = directions[: min(len(names) - 1, int((spread > 1e-6 * spread[0]).sum()))].T
-    # either sign is right; one that does not depend on the library
-    found = whiten @ (found * np.sign(found[np.abs(found).argmax(axis=0), np.arange(found.shape[1])]))
-    return Discriminate(np.ascontiguousarray(found), steps)
+    found = whiten @ directions[: min(len(names) - 1, int((spread > 1e-6 * spread[0]).sum()))].T
+    if basis is not None:
+        found = basis @ found
+    return Discriminate(np.ascontiguousarray(_signed(found)), steps)
+
+
+def _signed(vectors_DR: Doubles) -> Doubles:
+    """Directions whose largest entries are positive: either sign is right, and libraries differ."""
+    signed: Doubles = vectors_DR * np.sign(
+        vectors_DR[np.abs(vectors_DR).argmax(axis=0), np.arange(vectors_DR.shape[1])]
+    )
+    return signed
 
 
 def _principal(part_nD: Doubles, count: int) -> Doubles:

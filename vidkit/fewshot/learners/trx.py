@@ -137,7 +137,7 @@ class TrxLearner(TrainedLearner[TrxNetwork]):
             raise ConfigError(
                 f"trx compares pairs of a clip's steps, and features have {steps}",
                 field="learner",
-                hint="choose another learner, or features with steps (--readout slots-std, --discriminant steps)",
+                hint="choose another learner, or features with steps (--readout slots-std)",
             )
         return TrxNetwork(steps, width, self.config.hidden, generator)
 
