@@ -338,6 +338,10 @@ def test_with_nothing_at_all_the_demo_is_built(vidkit: Run, monkeypatch: pytest.
     got = vidkit("build-dataset", "demo", "--out", "vidkit-demo", "--limit", "6", "--frames", "4", "--size", "32")
     assert "nothing was left to do" in got.out
     assert "No datasets" not in got.err
+    # where the dataset lies in a store, the clips alone stay here
+    got = vidkit("build-dataset", "demo", "--out", "memory://lab/far", "--dry-run")
+    assert got.code == 0, got.err
+    assert sorted(os.listdir()) == ["far-clips", "vidkit-demo", "vidkit-demo-clips"]
 
 
 def test_what_synth_prints_next_works(vidkit: Run, tmp_path: Path) -> None:
