@@ -17,7 +17,8 @@ import pytest
 import torch
 from scipy.stats import t as student
 
-from tests.fewshot.episodes.made import alone, of_class, write
+from tests.fewshot.episodes.made import of_class, write
+from tests.fewshot.made import classes_of_eight
 from vidkit.errors import ConfigError, TrainingError
 from vidkit.fewshot import evaluate as fewshot
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
@@ -70,9 +71,7 @@ SMALL: dict[str, Any] = {
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    """60 classes of 8 clips, each of a video of its own."""
-    rows = [row for i in range(60) for row in alone(f"c{i:02}", 8)]
-    return open_labelled(write(tmp_path_factory.mktemp("few") / "data", rows))
+    return classes_of_eight(tmp_path_factory.mktemp("few"), 60)
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ import pytest
 import scipy.linalg
 import torch
 
-from tests.fewshot.episodes.made import alone, write
+from tests.fewshot.made import classes_of_eight
 from vidkit.errors import ConfigError, VidkitError
 from vidkit.fewshot import evaluate as fewshot
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
-from vidkit.fewshot.episodes.labelled import LabelledClips, open_labelled
+from vidkit.fewshot.episodes.labelled import LabelledClips
 from vidkit.fewshot.inputs.features import ClipFeatures
 from vidkit.fewshot.inputs.maps import SHRINKAGE, discriminator, reducer, standardiser
 from vidkit.settings.fewshot import FewshotConfig
@@ -25,9 +25,7 @@ HOW: dict[str, Any] = {"way": 2, "query": 3, "episodes": 100}
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    """60 classes of 8 clips, each of a video of its own."""
-    rows = [row for i in range(60) for row in alone(f"c{i:02}", 8)]
-    return open_labelled(write(tmp_path_factory.mktemp("few") / "data", rows))
+    return classes_of_eight(tmp_path_factory.mktemp("few"), 60)
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.fewshot.episodes.made import alone, write
-from tests.fewshot.made import config
+from tests.fewshot.made import classes_of_eight, config
 from tests.reference import ref_matching as reference
 from vidkit.errors import ConfigError
 from vidkit.fewshot import evaluate as fewshot
 from vidkit.fewshot.episodes.class_split import ClassSplit, split_classes
-from vidkit.fewshot.episodes.draw import LabelledClips, open_labelled
+from vidkit.fewshot.episodes.draw import LabelledClips
 from vidkit.fewshot.inputs.features import ClipFeatures
 from vidkit.fewshot.inputs.maps import Steps, reducer
 from vidkit.fewshot.learners.recurrent import classify, classify_late, read_sequence
@@ -29,8 +28,7 @@ WITHOUT_TRAINING = ("simpleshot", "cosine", "diagonal", "chamfer", "otam", "base
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> LabelledClips:
-    rows = [row for i in range(24) for row in alone(f"c{i:02}", 8)]
-    return open_labelled(write(tmp_path_factory.mktemp("sequences") / "data", rows))
+    return classes_of_eight(tmp_path_factory.mktemp("sequences"), 24)
 
 
 @pytest.fixture(scope="module")
