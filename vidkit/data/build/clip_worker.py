@@ -11,6 +11,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import logging
 import os
 import pickle
 import signal
@@ -29,6 +30,8 @@ from vidkit.data.paths import OutOfReachError
 from vidkit.data.processes import die_with
 from vidkit.errors import BuildError, ClipError, clean_message
 from vidkit.settings.encode import EncodeSettings
+
+log = logging.getLogger("vidkit.data")
 
 #: Files up to this size are read whole: one read serves the checksum, the index and the decoder.
 _WHOLE_FILE_BYTES = 256 << 20
@@ -178,6 +181,7 @@ class ClipWorker:
         try:
             outcome = pickle.loads(answer)
         except Exception:  # a process whose memory is damaged can say anything
+            log.debug("an answer that cannot be read", exc_info=True)
             outcome = None
         if not isinstance(outcome, ClipOutcome):
             self._kill()
