@@ -294,14 +294,14 @@ class RayPool(Executor):
                 for ref in ray.wait(flying, num_returns=len(flying), timeout=0)[0]:
                     self._take(ref)
 
-    def _fill(self, window: int) -> None:
+    def _fill(self, most: int) -> None:
         import ray
 
         now = time.monotonic()
         ready = [item for when, item in self._later if when <= now]
         self._later = [(when, item) for when, item in self._later if when > now]
         self._queue.extendleft(ready)
-        while self._queue and len(self._flying) < window:
+        while self._queue and len(self._flying) < most:
             item = self._queue.popleft()
             if item.tries == 0 and not item.future.set_running_or_notify_cancel():
                 continue

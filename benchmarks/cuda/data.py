@@ -7,17 +7,15 @@ pixels on generated clips, whose log says what share of a step waited for clips.
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from benchmarks import common
 from vidkit.bench.measure.loader import LoaderBench
 from vidkit.bench.measure.loader import run as run_loader
-from vidkit.data.dataset import read_facts
+from vidkit.cli.datasets.embedded import generated
 from vidkit.settings.recipes import RECIPES
 
 Cache = Literal["none", "host", "device"]
@@ -27,19 +25,9 @@ def motions(work: Path, clips: int, classes: int = 40) -> Path:
     """A dataset of generated motion clips, drawn and built once with the machine's cores.
 
     Raises:
-        SystemExit: it could not be built.
+        BuildError: it could not be built.
     """
-    from vidkit.cli.datasets.drawn import draw_beside
-
-    built = work / "motions"
-    if not (built / "dataset.json").exists() or read_facts(built)["status"] != "complete":
-        work.mkdir(parents=True, exist_ok=True)
-        drawn = draw_beside(built, "motions", clips=clips, classes=min(classes, clips // 4))
-        command = ["build-dataset", "motions", "--motions", os.fspath(drawn), "--out", os.fspath(built)]
-        done = subprocess.run([*common.program("vidkit"), *command], capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{command[0]} ended with {done.returncode}:\n{done.stderr[-2000:]}")
-    return built
+    return generated(work / "motions", "motions", clips=clips, classes=min(classes, clips // 4))
 
 
 def cores() -> int:

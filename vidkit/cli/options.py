@@ -22,13 +22,15 @@ def parts_of(shares: str, example: str) -> tuple[float, ...]:
     Raises:
         ConfigError: something else.
     """
+    strokes = "/" in shares
     try:
-        numbers = [float(text) for text in shares.split("/" if "/" in shares else ",")]
+        numbers = [float(text) for text in shares.split("/" if strokes else ",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or ("/" in shares and not sum(numbers) > 0):
+    whole = sum(numbers) if strokes else 1.0
+    if len(numbers) != 3 or not whole > 0:
         raise ConfigError(f"--shares {shares!r} is not three numbers", hint=f"for example --shares {example}")
-    return tuple(number / sum(numbers) for number in numbers) if "/" in shares else tuple(numbers)
+    return tuple(number / whole for number in numbers)
 
 
 def as_place(text: str) -> Place:

@@ -101,6 +101,20 @@ def _must_have_ranges(root: StorePath) -> None:
         (root / DATASET_JSON).read_range(0, 1)
 
 
+def lies_at(root: Place) -> bool:
+    """Whether there is a dataset.json, of a finished or unfinished dataset.
+
+    Raises:
+        DatasetError: no such bucket, or the store refuses, or does not answer.
+    """
+    path = root / DATASET_JSON
+    with within_reach(path):
+        there = path.is_file()
+        if not there and isinstance(root, StorePath) and root.listed:
+            root.children()  # says so where there is no bucket
+    return there
+
+
 def read_facts(root: Place) -> dict[str, Any]:
     """dataset.json of a finished or unfinished dataset, its format checked.
 
@@ -108,11 +122,7 @@ def read_facts(root: Place) -> dict[str, Any]:
         DatasetError: as `open_dataset`, but an unfinished build is no error.
     """
     path = root / DATASET_JSON
-    with within_reach(path):
-        there = path.is_file()
-        if not there and isinstance(root, StorePath) and root.listed:
-            root.children()  # says so where there is no bucket
-    if not there:
+    if not lies_at(root):
         raise DatasetError(
             f"no dataset in {root}: {DATASET_JSON} is not there",
             hint="build one with `vidkit build-dataset --out DIR`",

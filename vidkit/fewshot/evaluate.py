@@ -238,14 +238,15 @@ def _inputs(
     device: torch.device,
 ) -> tuple[dict[Kind, _Inputs], bool]:
     """What each kind of learner sees, and whether it is standardised."""
-    if features is None:
+    kinds = {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}
+    if features is None or not kinds:
         return {}, False
     standard = standardiser(features.flat, clips, split, scale=config.standardise)
     first: tuple[Map, ...] = () if standard is None else (standard,)
     vectors = through(first, torch.from_numpy(features.flat))
     fisher = None if config.discriminant == "none" else discriminator(vectors.numpy(), clips, split)
     found: dict[Kind, _Inputs] = {}
-    for kind in {kind_of(name) for name in config.learners if name not in PIXEL_LEARNERS}:
+    for kind in kinds:
         maps, table = first, vectors
         time = features.array.shape[1] if "step" in kind else None
         if fisher is not None:

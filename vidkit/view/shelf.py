@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vidkit.data.dataset import DATASET_JSON, within_reach
+from vidkit.data.dataset import DATASET_JSON, lies_at
 from vidkit.data.storage.places import Place, StorePath, place
 from vidkit.errors import ConfigError, display_path
 from vidkit.view.clips.opened import Watched
@@ -79,11 +79,7 @@ def _in_store(path: StorePath) -> StorePath:
         ConfigError: no dataset is there; runs are looked at where they lie on a disk.
         DatasetError: the store refuses, or does not answer.
     """
-    with within_reach(path):
-        there = (path / DATASET_JSON).is_file()
-        if not there and path.listed:
-            path.children()  # says so where there is no bucket
-    if not there:
+    if not lies_at(path):
         raise ConfigError(f"no dataset in {path}: {DATASET_JSON} is not there", hint="give a dataset's own address")
     return path
 

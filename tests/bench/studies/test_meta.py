@@ -26,9 +26,6 @@ from vidkit.train import pretrain
 CLASSES = tuple("abcdefgh")
 
 
-RANDOM_AND_PIXELS = (", random encoder", ", pixels")
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return studies.dataset(tmp_path_factory.mktemp("data") / "d", train=32, val=16, classes=CLASSES)
@@ -97,7 +94,7 @@ def test_features_are_those_that_the_arm_names(whole: tuple[Path, tuple[Row, ...
     assert plain == {"mann, components", "proto, components", "finetune", "scratch"}
     steps = {name for name, row in arm.items() if row.found["fewshot"]["discriminant"] == "steps"}
     assert steps == {"mann, by steps"} | {
-        f"{name}{of}" for name in ("otam", "trx") for of in ("", *RANDOM_AND_PIXELS)
+        f"{name}{of}" for name in ("otam", "trx") for of in ("", ", random encoder", ", pixels")
     }
     pixels = [studies.by_arm(rows, seed)["proto, pixels"].found["fewshot"] for seed in (0, 1)]
     assert pixels[0]["predictions_sha256"] == pixels[1]["predictions_sha256"], "nothing in it depends on the seed"

@@ -77,7 +77,7 @@ def test_discriminants_solve_the_generalised_eigenproblem(clips: LabelledClips, 
     np.testing.assert_allclose(found, np.sign((found * expected).sum(axis=0)) * expected, atol=2e-3)
     vectors = discriminator(array, clips, split).vectors
     assert (vectors[np.abs(vectors).argmax(axis=0), np.arange(12)] > 0).all(), "libraries differ in signs"
-    by_steps = discriminator(array, clips, split, 4)(torch.from_numpy(array)).numpy()
+    by_steps = replace(discriminator(array, clips, split), steps=4)(torch.from_numpy(array)).numpy()
     assert by_steps.shape == (len(clips), 4, 12)
     np.testing.assert_allclose(by_steps[:, -1], found, atol=1e-4)
     cut = array.copy()

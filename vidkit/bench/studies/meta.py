@@ -110,8 +110,8 @@ ARMS: dict[str, Kind] = {
     "linear, random encoder": Kind("linear", "random"),
     "linear, pixels": Kind("linear", "pixels"),
     "meta-baseline": Kind("cosine", "classifier"),
-    "finetune": Kind("finetune"),
-    "scratch": Kind("scratch", "random"),
+    "finetune": Kind("finetune", discriminant="none"),
+    "scratch": Kind("scratch", "random", discriminant="none"),
 }
 
 
@@ -238,8 +238,7 @@ def _classifier(work: Work, seed: int, split: ClassSplit) -> FinetuneConfig:
 
 def _fewshot(work: Work, name: str, seed: int) -> FewshotConfig:
     kind = ARMS[name]
-    config = work.settings.fewshot.config(kind.learner, seed, kind.tune)
-    return replace(config, discriminant="none" if kind.learner in PIXEL_LEARNERS else kind.discriminant)
+    return work.settings.fewshot.config(kind.learner, seed, kind.tune, kind.discriminant)
 
 
 def run(work: Work, plan: Plan, one: Arm) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from vidkit.data.dataset import read_facts
 from vidkit.data.load.split import open_split
 from vidkit.errors import TrainingError
 from vidkit.settings.ablation import Study
-from vidkit.settings.fewshot import FewshotConfig, Learner
+from vidkit.settings.fewshot import Discriminant, FewshotConfig, Learner
 from vidkit.settings.plain import config_hash
 from vidkit.settings.recipes import Recipe
 from vidkit.settings.train import FinetuneConfig, PretrainConfig, ViewConfig
@@ -50,16 +50,20 @@ class FewshotSettings:
     def __post_init__(self) -> None:
         self.config("proto", 0)  # which checks the values
 
-    def config(self, learner: Learner, seed: int, tune: int = 0) -> FewshotConfig:
+    def config(
+        self, learner: Learner, seed: int, tune: int = 0, discriminant: Discriminant = "none"
+    ) -> FewshotConfig:
         """The settings of one arm: these, with its learner and seed.
 
         Args:
-            tune: last blocks of the encoder that go on learning, as in `FewshotConfig`.
+            tune, discriminant: as in `FewshotConfig`.
 
         Raises:
             ConfigError: values that no learner can have.
         """
-        return FewshotConfig(**asdict(self), learners=(learner,), seeds=(seed,), tune=tune)
+        return FewshotConfig(
+            **asdict(self), learners=(learner,), seeds=(seed,), tune=tune, discriminant=discriminant
+        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -336,10 +335,7 @@ def _demo(request: Request, out: Place | None, workers: int, log: Console) -> tu
         )
     out = out or Path("vidkit-demo")
     beside = out if isinstance(out, Path) else Path(out.name)
-    there = beside.exists()
     clips = draw_beside(beside, "demo", workers=workers)
-    if beside is not out and not there:  # nothing is built here: of that folder there was only the lock
-        shutil.rmtree(beside)
     spec = load_spec("demo")
     return replace(request, spec="demo"), (spec, {"demo": clips}), out
 

@@ -23,11 +23,15 @@ def draw_beside(out: Path, kind: str, *, workers: int = 0, **options: Any) -> Pa
     from vidkit.data.synth.layouts import write_layout
 
     clips = out.resolve().with_name(out.resolve().name + "-clips")
-    with lock(out):  # two at once would draw into one folder
-        if not clips.exists():
-            part = clips.with_name(clips.name + ".part")
-            shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
-            with Progress("drawing clips", 0) as progress:
-                write_layout(kind, part, workers=workers or cores(), progress=told(progress), **options)
-            part.rename(clips)
+    locked = clips.with_name(clips.name + ".lock")
+    with lock(locked):  # two at once would draw into one folder
+        try:
+            if not clips.exists():
+                part = clips.with_name(clips.name + ".part")
+                shutil.rmtree(part, ignore_errors=True)  # of a run that was stopped
+                with Progress("drawing clips", 0) as progress:
+                    write_layout(kind, part, workers=workers or cores(), progress=told(progress), **options)
+                part.rename(clips)
+        finally:
+            shutil.rmtree(locked)
     return clips

@@ -148,8 +148,8 @@ def check_discriminants(clips: LabelledClips, split: ClassSplit) -> None:
         )
 
 
-def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit, steps: int | None = None) -> Discriminate:
-    """Of standardised features (n, D), to at most one number fewer than there are meta-train classes.
+def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit) -> Discriminate:
+    """Of standardised features (n, D) of whole clips, to at most one number fewer than meta-train has classes.
 
     Raises:
         ConfigError: as `check_discriminants`.
@@ -176,7 +176,7 @@ def discriminator(array: Floats, clips: LabelledClips, split: ClassSplit, steps:
     found = whiten @ directions[: min(len(names) - 1, int((spread > 1e-6 * spread[0]).sum()))].T
     if basis is not None:
         found = basis @ found
-    return Discriminate(np.ascontiguousarray(_signed(found)), steps)
+    return Discriminate(np.ascontiguousarray(_signed(found)))
 
 
 def _signed(vectors_DR: Doubles) -> Doubles:
