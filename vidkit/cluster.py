@@ -360,11 +360,13 @@ class RayPool(Executor):
         import ray
 
         with contextlib.suppress(Exception):  # nothing can be told to a cluster that is gone
-            for ref in self._flying if self._grace_s else ():
-                ray.cancel(ref, force=False)
-            if self._grace_s and self._flying:
-                ray.wait(list(self._flying), num_returns=len(self._flying), timeout=self._grace_s)
-            for ref in self._flying:
+            left = list(self._flying)
+            if self._grace_s and left:
+                for ref in left:
+                    ray.cancel(ref, force=False)
+                # a task that has ended may still be in Ray's books; cancelled then, Ray ends this whole process
+                _, left = ray.wait(left, num_returns=len(left), timeout=self._grace_s)
+            for ref in left:
                 ray.cancel(ref, force=True)
         for item in self._flying.values():
             item.future.set_exception(error or TaskStopped())
